@@ -461,7 +461,7 @@ mod tests {
         assert_eq!(warmup(&["optimizer.warmup_steps=7"], plain), Some(7));
         // The networks of objects learn more slowly.
         let rate = |overrides, surroundings| optimizer(overrides, surroundings).network_rate;
-        assert_eq!(rate(&[], plain), Some(0.5));
+        assert_eq!(rate(&[], plain), Some(0.25));
         assert_eq!(rate(&white, Surroundings::Transparent), Some(0.5));
         assert_eq!(rate(&[], filled), Some(1.0));
         assert_eq!(rate(&["optimizer.network_rate=0.1"], plain), Some(0.1));

@@ -109,6 +109,23 @@ impl Lens {
         )
     }
 
+    /// Return whether all coefficients are finite.
+    #[must_use]
+    pub fn is_finite(&self) -> bool {
+        let all = |coefficients: &[f32]| coefficients.iter().all(|v| v.is_finite());
+        match self {
+            Self::Pinhole | Self::Orthographic | Self::Equirectangular => true,
+            Self::OpenCv { k1, k2, k3, p1, p2 } => all(&[*k1, *k2, *k3, *p1, *p2]),
+            Self::OpenCvFisheye { k1, k2, k3, k4 } => all(&[*k1, *k2, *k3, *k4]),
+            Self::FullOpenCv { k, p } => all(k) && all(p),
+            Self::ThinPrismFisheye { k, p, s } => all(k) && all(p) && all(s),
+            Self::RadTanThinPrismFisheye { k, p, s } => all(k) && all(p) && all(s),
+            Self::Fov { omega } => omega.is_finite(),
+            Self::Division { k } => k.is_finite(),
+            Self::Eucm { alpha, beta } => all(&[*alpha, *beta]),
+        }
+    }
+
     /// Return the direction that the image point `q` shows, and whether the lens has one and the iteration found it.
     ///
     /// Orthographic lenses show z everywhere. Where a lens without closed form has no direction, the result is the last

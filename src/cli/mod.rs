@@ -102,18 +102,20 @@ enum Command {
     Man(help::ManArgs),
 }
 
+/// Quote an argument so that it can be pasted into a shell.
+fn quoted(argument: &str) -> String {
+    let is_plain = |c: char| c.is_alphanumeric() || "-_./=,:@%+".contains(c);
+    if !argument.is_empty() && argument.chars().all(is_plain) {
+        argument.to_owned()
+    } else {
+        format!("'{}'", argument.replace('\'', r"'\''"))
+    }
+}
+
 /// Return the command line, quoted so that it can be pasted into a shell.
 fn command_line() -> String {
-    let quoted = |argument: String| {
-        let is_plain = |c: char| c.is_alphanumeric() || "-_./=,:@%+".contains(c);
-        if !argument.is_empty() && argument.chars().all(is_plain) {
-            argument
-        } else {
-            format!("'{}'", argument.replace('\'', r"'\''"))
-        }
-    };
     let arguments = std::env::args_os().skip(1);
-    let arguments = arguments.map(|a| quoted(a.to_string_lossy().into_owned()));
+    let arguments = arguments.map(|a| quoted(&a.to_string_lossy()));
     std::iter::once("kiln".to_owned())
         .chain(arguments)
         .collect::<Vec<_>>()

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{Terminal, inspect};
+use super::{Terminal, inspect, quoted};
 use crate::session::prepare::{CAMERA_MODEL, FRAMES, Matcher, PrepareOptions, prepare};
 use crate::session::run_log::SCHEMA;
 use crate::session::{ObserverExt as _, Result};
@@ -22,7 +22,6 @@ pub(super) struct Args {
     /// Folder of the dataset
     #[arg(long, value_name = "DATASET")]
     out: PathBuf,
-    /// Number of frames to take from a video, the sharpest of each interval
     #[arg(long, value_name = "N", help = format!("Number of frames to take from a video, the sharpest of each interval [default: {FRAMES}]"), value_parser = clap::value_parser!(u32).range(2..=5_000))]
     frames: Option<u32>,
     /// Shrink the frames of a video to this length of the longer side, in pixels
@@ -34,8 +33,7 @@ pub(super) struct Args {
     /// Tree of visual words, which finds similar images among many
     #[arg(long, value_name = "FILE")]
     vocab_tree: Option<PathBuf>,
-    /// COLMAP's camera model; OPENCV or `OPENCV_FISHEYE` for action cameras
-    #[arg(long, value_name = "NAME", default_value = CAMERA_MODEL)]
+    #[arg(long, help = "COLMAP's camera model; OPENCV or OPENCV_FISHEYE for action cameras", value_name = "NAME", default_value = CAMERA_MODEL)]
     camera_model: String,
     /// COLMAP's program [default: on the PATH]
     #[arg(long, value_name = "PATH")]
@@ -86,7 +84,10 @@ pub(super) fn run(terminal: &Terminal, args: &Args) -> Result<()> {
         done.points,
         crate::report::duration(done.seconds)
     ))?;
-    terminal.note(format!("train it: kiln train {}", args.out.display()));
+    terminal.note(format!(
+        "train it: kiln train {}",
+        quoted(&args.out.to_string_lossy())
+    ));
     terminal.json(&serde_json::json!({
         "schema": SCHEMA, "event": "prepare", "dataset": args.out, "images": done.images, "registered": done.registered,
         "points": done.points, "reprojection_error": done.reprojection_error, "seconds": done.seconds,

@@ -52,8 +52,8 @@ pub struct Optimizer {
     /// one colour, where the first steps can otherwise leave the colour network without gradient; else 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub warmup_steps: Option<u32>,
-    /// Factor of the learning rate of network weights. Default: 0.5 for hash grids of objects, whose images are transparent or show
-    /// one colour around them; else 1.
+    /// Factor of the learning rate of network weights. Default, for hash grids: 0.5 where images are transparent, 0.25 where
+    /// they show one colour around the scene; else 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network_rate: Option<f32>,
 }

@@ -30,8 +30,9 @@ const NEAR_START: f64 = 0.5;
 /// Default of `optimizer.warmup_steps` for hash grids in front of one colour.
 const WARMUP_STEPS: u32 = 128;
 
-/// Default of `optimizer.network_rate` for hash grids of objects.
-const NETWORK_RATE: f32 = 0.5;
+/// Defaults of `optimizer.network_rate` for hash grids of objects, whose images show one colour around them, or are transparent.
+const RATE_BEFORE_ONE_COLOR: f32 = 0.25;
+const RATE_OF_TRANSPARENT: f32 = 0.5;
 
 /// Properties of a dataset's scene that settings depend on.
 #[derive(Debug, Clone, Copy, Default)]
@@ -109,14 +110,10 @@ impl Config {
         } else {
             0
         };
-        let is_object = matches!(
-            hints.surroundings,
-            Some(Surroundings::Transparent | Surroundings::Plain(_))
-        );
-        let network_rate = if is_object && learns_grid {
-            NETWORK_RATE
-        } else {
-            1.0
+        let network_rate = match hints.surroundings {
+            Some(Surroundings::Plain(_)) if learns_grid => RATE_BEFORE_ONE_COLOR,
+            Some(Surroundings::Transparent) if learns_grid => RATE_OF_TRANSPARENT,
+            _ => 1.0,
         };
         self.optimizer.warmup_steps.get_or_insert(warmup);
         self.optimizer.network_rate.get_or_insert(network_rate);

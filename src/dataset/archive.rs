@@ -9,6 +9,8 @@ use zip::ZipArchive;
 
 use super::error::DatasetError;
 use super::folder::is_dataset;
+use super::formats::POSES_ADVICE;
+use super::pixel_format::images_below;
 use crate::files::open_file;
 use crate::text::{bytes, one_line, shown};
 
@@ -40,6 +42,8 @@ pub(super) struct Unpacked {
     pub dataset: PathBuf,
     /// The folder that it was unpacked to.
     pub folder: PathBuf,
+    /// The folders of other datasets in it.
+    pub others: Vec<PathBuf>,
     /// Whether it holds symbolic links, which are left out.
     pub has_links: bool,
 }
@@ -60,7 +64,8 @@ pub(super) fn unpack(path: &Path) -> Result<Unpacked, DatasetError> {
 fn unpack_below(path: &Path, base: &Path) -> Result<Unpacked, DatasetError> {
     let file = open_file(path).map_err(|e| DatasetError::read(path, e))?;
     let folder = base.join(key(path, &file)?);
-    let is_there = || folder.join(COMPLETE).is_file() && dataset_in(&folder, MAX_DEPTH).is_some();
+    let is_there =
+        || folder.join(COMPLETE).is_file() && !datasets_in(&folder, MAX_DEPTH).is_empty();
     if !is_there() {
         // Unpacked beside its place, so that an interrupted attempt is not taken for a whole one.
         let name = folder.file_name().unwrap_or_default().to_string_lossy();
@@ -83,16 +88,26 @@ fn unpack_below(path: &Path, base: &Path) -> Result<Unpacked, DatasetError> {
         }
         let _ = std::fs::remove_dir_all(&partial);
     }
-    let dataset = dataset_in(&folder, MAX_DEPTH).ok_or_else(|| DatasetError::NotADataset {
-        path: path.to_owned(),
-        looked_for: format!(
+    let mut datasets = datasets_in(&folder, MAX_DEPTH);
+    if datasets.is_empty() {
+        let mut looked_for = format!(
             "looked for a dataset in the archive, unpacked to {}",
             shown(&folder)
-        ),
-    })?;
+        );
+        if !images_below(&folder).is_empty() {
+            looked_for = format!(
+                "{looked_for}; there are images but no poses: give that folder in place of PHOTOS: {POSES_ADVICE}"
+            );
+        }
+        return Err(DatasetError::NotADataset {
+            path: path.to_owned(),
+            looked_for,
+        });
+    }
     let has_links = folder.join(LINKS).is_file();
     Ok(Unpacked {
-        dataset,
+        dataset: datasets.remove(0),
+        others: datasets,
         folder,
         has_links,
     })
@@ -137,22 +152,25 @@ fn key(path: &Path, file: &File) -> Result<String, DatasetError> {
     Ok(format!("{stem}-{:08x}", crc32c::crc32c(text.as_bytes())))
 }
 
-/// Return the first folder in `folder`, or a few levels below it, that contains a dataset.
-fn dataset_in(folder: &Path, depth: usize) -> Option<PathBuf> {
+/// Return the folders in `folder`, or a few levels below it, that contain a dataset, in the order of their names.
+fn datasets_in(folder: &Path, depth: usize) -> Vec<PathBuf> {
     if is_dataset(folder) {
-        return Some(folder.to_owned());
+        return vec![folder.to_owned()];
     }
     if depth == 0 {
-        return None;
+        return Vec::new();
     }
-    let entries = folder.read_dir().ok()?.flatten();
+    let entries = folder.read_dir().into_iter().flatten().flatten();
     let mut below: Vec<PathBuf> = entries
         .map(|entry| entry.path())
         // macOS adds a folder of its own to archives.
         .filter(|path| path.is_dir() && !path.ends_with("__MACOSX"))
         .collect();
     below.sort();
-    below.iter().find_map(|path| dataset_in(path, depth - 1))
+    below
+        .iter()
+        .flat_map(|path| datasets_in(path, depth - 1))
+        .collect()
 }
 
 fn extract(path: &Path, file: File, folder: &Path) -> Result<(), DatasetError> {
@@ -184,7 +202,12 @@ fn extract(path: &Path, file: File, folder: &Path) -> Result<(), DatasetError> {
             bytes(limit)
         ))
     };
-    std::fs::create_dir_all(folder).map_err(|e| DatasetError::write(folder, e))?;
+    std::fs::create_dir_all(folder).map_err(|e| {
+        refused(format!(
+            "cannot be unpacked to {} ({e}): name another folder in the environment variable {CACHE}, or unpack it and give the folder",
+            shown(folder)
+        ))
+    })?;
     let mut total = 0;
     let mut has_links = false;
     let mut buffer = vec![0; 1 << 16];
@@ -256,6 +279,35 @@ mod tests {
             writer.write_all(content).unwrap();
         }
         writer.finish().unwrap();
+    }
+
+    #[test]
+    fn other_datasets_and_missing_poses_are_told() {
+        let scene = Scene::new(2);
+        scene.open().unwrap();
+        let read = |name: &str| std::fs::read(scene.path(name)).unwrap();
+        let names = ["transforms.json", "images/0000.png", "images/0001.png"];
+        let of = |folder: &str| names.map(|name| (format!("{folder}{name}"), read(name)));
+        let (a, b) = (of("a/"), of("b/"));
+        let files: Vec<(&str, Vec<u8>)> = a
+            .iter()
+            .chain(&b)
+            .map(|(name, bytes)| (name.as_str(), bytes.clone()))
+            .collect();
+        let (path, base) = (scene.path("two.zip"), scene.path("cache"));
+        archive(&path, &files);
+        let found = unpack_below(&path, &base).unwrap();
+        assert!(found.dataset.ends_with("a"), "{found:?}");
+        assert!(
+            found.others.len() == 1 && found.others[0].ends_with("b"),
+            "{found:?}"
+        );
+        let photographs = scene.path("photos.zip");
+        archive(&photographs, &files[1..3]);
+        let told = unpack_below(&photographs, &base).unwrap_err().to_string();
+        assert!(told.contains("kiln prepare"), "{told}");
+        let told = unpack_below(&photographs, &path).unwrap_err().to_string();
+        assert!(told.contains(CACHE), "{told}");
     }
 
     #[test]

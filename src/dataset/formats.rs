@@ -143,8 +143,10 @@ pub(super) struct ConvertibleFormat {
 pub(super) const POSES_ADVICE: &str = "kiln prepare PHOTOS --out DATASET finds them, with COLMAP";
 
 /// Extensions of videos.
-pub(super) const VIDEO_EXTENSIONS: [&str; 8] =
-    ["mp4", "mov", "avi", "mkv", "webm", "m4v", "mts", "3gp"];
+pub(super) const VIDEO_EXTENSIONS: [&str; 15] = [
+    "mp4", "mov", "avi", "mkv", "webm", "m4v", "mts", "m2ts", "ts", "3gp", "mpg", "mpeg", "wmv",
+    "flv", "ogv",
+];
 
 const CONVERT: &str = "kiln prepare PHOTOS --out DATASET finds the poses again, with COLMAP";
 const BY_PROCESS_DATA: &str = "convert it to a transforms.json with nerfstudio's ns-process-data";

@@ -217,7 +217,12 @@ fn companion(
     let complaint = match image_size(&path) {
         Ok(found) if is_same_shape(found, size.map(f64::from)) => return Some(path),
         Ok([w, h]) => format!("has {w} × {h} pixels, not {} × {}", size[0], size[1]),
-        Err(_) => "is not an image that can be read".to_owned(),
+        Err(error) => {
+            notes.add(Note::CompanionUnreadable, || {
+                format!("{}: its `{key}` cannot be read ({error})", fields.place())
+            });
+            return None;
+        }
     };
     notes.add(Note::CompanionMismatch, || {
         format!("{}: its `{key}` {complaint}", fields.place())

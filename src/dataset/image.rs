@@ -15,7 +15,7 @@ use super::pixel_format::{self, StoredFormat, jpeg_is_complete, kind_of};
 use crate::files::{read_file, replace_file};
 
 /// Maximum size of an image file: uncompressed 16-bit RGBA of 8,000 × 8,000 pixels.
-const MAX_BYTES: u64 = 512 << 20;
+pub(super) const MAX_BYTES: u64 = 512 << 20;
 
 /// A decoded image.
 #[derive(Clone, Debug, PartialEq, Eq)]

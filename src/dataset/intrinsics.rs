@@ -234,12 +234,10 @@ fn lens(fields: &Fields) -> Result<Lens, DatasetError> {
             DISTORTION_PARAMS.join(", ")
         )));
     }
-    let [k1, k2, k3, k4] = [
-        coefficient("k1")?,
-        coefficient("k2")?,
-        coefficient("k3")?,
-        coefficient("k4")?,
-    ];
+    // COLMAP's name where there is only one.
+    let has_k = model.starts_with("SIMPLE_RADIAL") && listed.is_none() && fields.get("k").is_some();
+    let k1 = coefficient(if has_k { "k" } else { "k1" })?;
+    let [k2, k3, k4] = [coefficient("k2")?, coefficient("k3")?, coefficient("k4")?];
     if fisheye {
         return Ok(Lens::OpenCvFisheye { k1, k2, k3, k4 });
     }
@@ -340,6 +338,12 @@ pub(super) fn check(
     let moved = |p: [f64; 2]| p[0].hypot(p[1]) / corner[0].hypot(corner[1]).max(1e-9);
     let seen = camera.lens.direction(corner).0;
     let stretch = moved([seen.x, seen.y]);
+    if !camera.lens.is_finite() {
+        return Err(format!(
+            "the coefficients of its lens are not finite, or far too large: {:?}",
+            camera.lens
+        ));
+    }
     if camera.lens.is_perspective() && !(0.5..=2.0).contains(&stretch) {
         notes.add(Note::Distorted, || {
             format!(

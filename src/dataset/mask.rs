@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::error::{DatasetError, damaged};
+use super::intrinsics::is_same_shape;
 use super::{FileIdentity, Image, Orientation};
 
 /// The pixels of an image that are used.
@@ -136,9 +137,7 @@ pub(super) fn read(
 ) -> Result<(Mask, FileIdentity), DatasetError> {
     let (image, identity) = Image::read(path, orientation)?;
     let [width, height] = size;
-    let ratio =
-        f64::from(image.width) * f64::from(height) / (f64::from(image.height) * f64::from(width));
-    if (ratio - 1.0).abs() > 0.02 {
+    if !is_same_shape([image.width, image.height], size.map(f64::from)) {
         return Err(damaged(
             path,
             format!(

@@ -8,6 +8,7 @@ mod blender;
 mod camera_model;
 mod colmap;
 mod depth;
+mod depth_summary;
 pub mod doctor;
 pub mod duplicate_images;
 mod error;
@@ -55,6 +56,7 @@ use std::path::{Path, PathBuf};
 pub use ::image::metadata::Orientation;
 pub use blender::{write_blender, write_object};
 pub(crate) use camera_model::is_camera_model;
+pub(crate) use depth_summary::DepthSummary;
 pub use error::DatasetError;
 pub use folder::is_dataset;
 use folder::{datasets_beside, open_folder};
@@ -62,11 +64,14 @@ pub use frame::{Frame, Split};
 pub(crate) use image::check_image;
 pub use image::{FileIdentity, Image, image_size, load_images, load_with_contents};
 pub use mask::{Hidden, Mask, MaskSource};
+pub(crate) use mask_files::in_folder as mask_in_folder;
 use notes::{Note, Notes};
 pub use objects::{Object, Objects, Skipped, Splits, holds_objects, write_splits};
 #[cfg(feature = "viewer")]
 pub(crate) use photographs::is_without_poses;
-pub(crate) use photographs::{images_of_folder, is_video, photo_kind};
+pub(crate) use photographs::{
+    copy_upright, images_of_folder, is_mask, is_video, orientation_of, photo_kind,
+};
 pub use points::{DepthSource, PointDepth, SparsePoints};
 pub use poses::{ViewWithoutImage, parse_poses};
 
@@ -213,11 +218,11 @@ pub struct Dataset {
 }
 
 impl Dataset {
-    /// Open a folder or a `transforms*.json` file, with images at full size.
+    /// Open a folder, a zip archive, or a file that describes a dataset, with images at full size.
     ///
-    /// A folder with `transforms_train.json` is [`Format::Blender`], one with `transforms.json` [`Format::Transforms`], one
-    /// with `poses_bounds.npy` [`Format::Llff`], one with `pose/`, `rgb/` and `intrinsics.txt` [`Format::Srn`]. A file named
-    /// after a split stands for its folder, and so does `poses_bounds.npy`. Only poses and image headers are read.
+    /// A folder is read in the first [`Format`] that it holds, in the order of docs/datasets.md. A `transforms*.json`, a file
+    /// of a COLMAP model, `poses_bounds.npy`, a CSV file of `RealityCapture` and an XML file of Metashape are opened by
+    /// themselves; a file named after a split stands for its folder. Only poses and image headers are read.
     ///
     /// # Errors
     /// A [`DatasetError`] if the path is not a dataset; else the first fault in its files.
@@ -308,6 +313,20 @@ impl Dataset {
         if archive::is(path) {
             let unpacked = archive::unpack(path)?;
             let mut dataset = open_folder(&unpacked.dataset, downscale, notes)?;
+            if unpacked.dataset == unpacked.folder {
+                let stem = path.file_stem().unwrap_or_default();
+                dataset.name = stem.to_string_lossy().into_owned();
+            }
+            if !unpacked.others.is_empty() {
+                let others: Vec<String> =
+                    unpacked.others.iter().map(|other| shown(other)).collect();
+                dataset.warnings.push(format!(
+                    "the archive holds {} datasets: {} is used; to use another, give its folder: {}",
+                    others.len() + 1,
+                    shown(&unpacked.dataset),
+                    others.join(", ")
+                ));
+            }
             if unpacked.has_links {
                 dataset.warnings.push(
                     "the archive holds symbolic links, which are left out: unpack it yourself and give the folder".to_owned(),

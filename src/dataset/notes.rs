@@ -22,6 +22,7 @@ pub(super) enum Note {
     Bad,
     CompanionAbsent,
     CompanionMismatch,
+    CompanionUnreadable,
     OtherCase,
     OtherEnding,
     SeveralEndings,
@@ -51,6 +52,9 @@ impl Note {
             Self::Bad => "blurred, according to the file: left out",
             Self::CompanionAbsent => "check the path, which is relative to the file that names it",
             Self::CompanionMismatch => "export it again at the image's size",
+            Self::CompanionUnreadable => {
+                "not used: export masks as PNG, and depths as 16-bit PNG, OpenEXR or .npy"
+            }
             Self::OtherCase => {
                 "names that differ only in upper and lower case, or in the encoding of accents, are taken to be the same: \
                  correct the names in the file or rename the files"

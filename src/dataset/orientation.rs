@@ -73,7 +73,7 @@ impl Notes {
         chosen
     }
 
-    /// Return the same orientation as [`Self::upright`], without adding a note.
+    /// Return the same orientation as [`Self::choose_orientation`], without adding a note.
     pub(super) fn orientation_for(
         &self,
         header: &Header,

@@ -1,16 +1,29 @@
 //! Photographs and videos that have no camera poses yet.
 
+use std::io::{Cursor, Write as _};
 use std::path::{Path, PathBuf};
 
+use image::codecs::jpeg::JpegEncoder;
+use image::codecs::png::PngEncoder;
+use image::{ImageDecoder as _, ImageEncoder as _, ImageFormat, ImageReader};
+
+use super::Orientation;
+use super::error::DatasetError;
 #[cfg(any(feature = "viewer", test))]
 use super::folder::{dataset_above, is_dataset};
 use super::formats::VIDEO_EXTENSIONS;
 #[cfg(any(feature = "viewer", test))]
 use super::formats::bare_images;
-use super::image::image_size;
+use super::frames::is_dynamic_mask;
+use super::image::{MAX_BYTES, decode, image_size};
 use super::pixel_format::{
-    MAX_DEPTH, SUPPORTED_EXTENSIONS, UNSUPPORTED_EXTENSIONS, extension, images_below,
+    MAX_DEPTH, SUPPORTED_EXTENSIONS, UNSUPPORTED_EXTENSIONS, extension, header, images_below,
 };
+
+use crate::files::read_file;
+
+/// Quality of a turned JPEG, at which no difference is visible.
+const QUALITY: u8 = 97;
 
 /// What photographs have in common.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -96,6 +109,62 @@ fn lens_of(path: &Path) -> Option<Vec<String>> {
         field.map_or_else(String::new, |field| field.display_value().to_string())
     };
     Some(tags.map(text).into())
+}
+
+/// Return whether the image at `path` in `root` is named as a mask of another.
+pub(crate) fn is_mask(root: &Path, path: &Path) -> bool {
+    let below = path.strip_prefix(root).unwrap_or(path);
+    let folders = below.parent().into_iter().flatten();
+    let mut names = folders.map(|name| name.to_string_lossy().to_lowercase());
+    names.any(|name| name == "masks" || name.starts_with("masks_")) || is_dynamic_mask(path)
+}
+
+/// Return how the image at `path` is to be turned to be upright.
+pub(crate) fn orientation_of(path: &Path) -> Orientation {
+    header(path).map_or(Orientation::NoTransforms, |header| header.orientation)
+}
+
+/// Copy the image at `from` to `to`, turned as `orientation` says. A turned JPEG stays a JPEG with its EXIF data, which no longer
+/// say that it should be turned; other turned images are stored as PNG.
+///
+/// # Errors
+/// A [`DatasetError`] if the image cannot be read or written.
+pub(crate) fn copy_upright(
+    from: &Path,
+    to: &Path,
+    orientation: Orientation,
+) -> Result<(), DatasetError> {
+    let cannot_write = |e| DatasetError::write(to, e);
+    if orientation == Orientation::NoTransforms {
+        std::fs::copy(from, to).map_err(cannot_write)?;
+        return Ok(());
+    }
+    let bytes = read_file(from, MAX_BYTES).map_err(|e| DatasetError::read(from, e))?;
+    let exif = exif_of(&bytes);
+    let (decoded, format) = decode(from, bytes, orientation, "copy the image again")?;
+    let file = std::fs::File::create(to).map_err(cannot_write)?;
+    let mut writer = std::io::BufWriter::new(file);
+    let written = if format == ImageFormat::Jpeg {
+        let mut encoder = JpegEncoder::new_with_quality(&mut writer, QUALITY);
+        if let Some(exif) = exif {
+            // Without room for them, the image still has its pixels.
+            let _ = encoder.set_exif_metadata(exif);
+        }
+        decoded.write_with_encoder(encoder)
+    } else {
+        decoded.write_with_encoder(PngEncoder::new(&mut writer))
+    };
+    written.map_err(|e| cannot_write(std::io::Error::other(e)))?;
+    writer.flush().map_err(cannot_write)
+}
+
+/// Return the EXIF data of an image without its orientation.
+fn exif_of(bytes: &[u8]) -> Option<Vec<u8>> {
+    let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format();
+    let mut decoder = reader.ok()?.into_decoder().ok()?;
+    let mut exif = decoder.exif_metadata().ok()??;
+    let _ = Orientation::remove_from_exif_chunk(&mut exif);
+    Some(exif)
 }
 
 #[cfg(test)]

@@ -242,6 +242,16 @@ pub(super) fn header(path: &Path) -> Result<Header, DatasetError> {
     Ok(header)
 }
 
+/// Return whether the image at `path` stores an alpha channel; the reader of its pixels reports faults.
+pub(super) fn has_alpha(path: &Path) -> bool {
+    let Ok(file) = open_file(path) else {
+        return false;
+    };
+    let reader = image::ImageReader::new(BufReader::new(file)).with_guessed_format();
+    let decoder = reader.map(image::ImageReader::into_decoder);
+    decoder.is_ok_and(|decoder| decoder.is_ok_and(|decoder| decoder.color_type().has_alpha()))
+}
+
 fn check_size(path: &Path, [width, height]: [u32; 2]) -> Result<(), DatasetError> {
     if width == 0 || height == 0 || width > MAX_SIDE || height > MAX_SIDE {
         return Err(damaged(

@@ -85,7 +85,12 @@ pub(super) fn open(root: &Path, notes: &mut Notes) -> Result<Dataset, DatasetErr
             counted_len(blurred, "image")
         ));
     }
-    list.check("holds no camera: export the raw data again", notes)?;
+    let none = if blurred > 0 {
+        "all of its images are blurred (their `blur_score` is below 25): hold the camera still, and scan again"
+    } else {
+        "holds no camera: export the raw data again"
+    };
+    list.check(none, notes)?;
     let depths = images_in(&root.join(KEYFRAMES).join(DEPTH));
     for frame in &mut list.frames {
         let stem = frame.image_path.file_stem();

@@ -39,6 +39,13 @@ pub(super) fn is_file(path: &Path) -> bool {
         })
 }
 
+/// Return what separates the columns. Where commas are decimal signs, it is another character.
+fn delimiter(header: &str) -> u8 {
+    let others = [';', '\t'];
+    let found = others.into_iter().find(|other| header.contains(*other));
+    found.map_or(b',', |other| other as u8)
+}
+
 /// Return the first line.
 fn header(text: &[u8]) -> String {
     let text = String::from_utf8_lossy(&text[..text.len().min(HEADER_BYTES)]);
@@ -46,7 +53,7 @@ fn header(text: &[u8]) -> String {
 }
 
 fn columns(header: &str) -> Vec<String> {
-    let names = header.split([',', ';']);
+    let names = header.split(['\t', ',', ';']);
     names
         .map(|name| {
             let name = name.trim().trim_matches('"').trim_start_matches('#');
@@ -73,7 +80,7 @@ pub(super) fn open(
         .has_headers(true)
         .flexible(true)
         .trim(csv::Trim::All)
-        .delimiter(if header.contains(';') { b';' } else { b',' })
+        .delimiter(delimiter(&header))
         .from_reader(&*bytes);
     for record in reader.into_byte_records() {
         let record = record.map_err(|e| DatasetError::File {
@@ -138,7 +145,7 @@ impl Row<'_> {
         let value = text.parse::<f64>().ok();
         value.filter(|v| (*v as f32).is_finite()).ok_or_else(|| {
             format!(
-                "`{name}` is `{}`, not a finite number: export it again",
+                "`{name}` is `{}`, not a finite number: export it again, with a decimal point",
                 one_line(text)
             )
         })

@@ -13,7 +13,7 @@ use super::points::read_ply;
 use super::{Dataset, Format, Notes, Split, TRANSFORMS, blender, frames};
 use crate::files::parent;
 use crate::json_text::kind;
-use crate::text::shown;
+use crate::text::{counted_len, one_line, shown};
 
 /// Where `ScanNet++` keeps its file, in the folder of a scene.
 const SCANNET: &str = "dslr/nerfstudio/transforms.json";
@@ -81,6 +81,30 @@ pub(super) fn open(root: &Path, file: &Path, notes: &mut Notes) -> Result<Datase
                 .filter(|name| !val.contains(name) && !test.contains(name))
                 .collect()
         });
+        let known: HashSet<&str> = found
+            .frames
+            .iter()
+            .map(|frame| frame.name.as_str())
+            .chain(found.without_images.iter().map(|pose| pose.name.as_str()))
+            .collect();
+        let mut unknown: Vec<&String> = [&train, &val, &test]
+            .into_iter()
+            .flatten()
+            .filter(|name| !known.contains(name.as_str()))
+            .collect();
+        unknown.sort();
+        if let Some(first) = unknown.first() {
+            dataset.warnings.push(format!(
+                "{} in the file's split lists {} no frame, the first {}: correct the lists",
+                counted_len(unknown.len(), "name"),
+                if unknown.len() == 1 {
+                    "is of"
+                } else {
+                    "are of"
+                },
+                one_line(first)
+            ));
+        }
         let mut unlisted = 0_usize;
         for frame in found.frames {
             let mut used = false;
@@ -204,6 +228,7 @@ fn listed(fields: &Fields, split: Split) -> Result<Option<HashSet<String>>, Data
 mod tests {
     use serde_json::json;
 
+    use crate::camera::Lens;
     use crate::dataset::tests::{Scene, gradient, refused};
     use crate::dataset::{Dataset, Format};
 
@@ -250,6 +275,41 @@ mod tests {
             "{:?}",
             dataset.warnings
         );
+    }
+
+    #[test]
+    fn names_without_a_frame_are_told() {
+        let mut scene = Scene::new(3);
+        let lists = [
+            (
+                "train_filenames",
+                json!(["images/0000.png", "images/0001.png"]),
+            ),
+            ("test_filenames", json!(["images/0002.png", "images/9.png"])),
+        ];
+        let dataset = scene.open_with(None, &lists).unwrap();
+        assert_eq!((dataset.train.len(), dataset.test.len()), (2, 1));
+        let is_told = |w: &String| w.contains("1 name in") && w.contains("images/9");
+        assert!(
+            dataset.warnings.iter().any(is_told),
+            "{:?}",
+            dataset.warnings
+        );
+    }
+
+    #[test]
+    fn colmaps_name_of_the_only_coefficient_is_read() {
+        let mut scene = Scene::new(2);
+        let keys = [("camera_model", json!("SIMPLE_RADIAL")), ("k", json!(0.1))];
+        let dataset = scene.open_with(None, &keys).unwrap();
+        let lens = Lens::OpenCv {
+            k1: 0.1,
+            k2: 0.0,
+            k3: 0.0,
+            p1: 0.0,
+            p2: 0.0,
+        };
+        assert_eq!(dataset.train[0].camera.lens, lens);
     }
 
     #[test]

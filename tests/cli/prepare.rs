@@ -67,6 +67,20 @@ fn bad_input_is_refused_before_anything_is_written() {
     refused(&photos, &["--camera-model", "FOO"], &["FOO", "OPENCV"]);
     std::fs::create_dir(at("empty")).unwrap();
     refused(&at("empty"), &[], &["empty", "no photographs"]);
+    let tree = ["--vocab-tree", "/nowhere/tree"];
+    refused(&photos, &tree, &["/nowhere/tree", "no such file"]);
+    std::fs::write(at("tree"), "").unwrap();
+    let tree = at("tree");
+    let both = ["--matcher", "sequential", "--vocab-tree", tree.to_str().unwrap()];
+    refused(&photos, &both, &["of no use"]);
+    std::fs::create_dir(at("iphone")).unwrap();
+    std::fs::write(at("iphone/1.heic"), "").unwrap();
+    refused(&at("iphone"), &[], &["1.heic", "convert"]);
+    std::fs::create_dir(at("many")).unwrap();
+    for i in 0..251 {
+        std::fs::write(at("many").join(format!("{i}.jpg")), "").unwrap();
+    }
+    refused(&at("many"), &[], &["251 photographs", "--vocab-tree"]);
     let nowhere = ["--colmap", "/nowhere/colmap"];
     refused(
         &photos,
@@ -82,6 +96,18 @@ fn bad_input_is_refused_before_anything_is_written() {
     let told = fails(command.arg("--force"), 2);
     assert!(told.contains("did not make"), "{told}");
     assert!(at("full/mine.txt").exists());
+    std::fs::create_dir_all(at("cut/prepare")).unwrap();
+    std::fs::write(at("cut/prepare/prepare.json"), "{\"sche").unwrap();
+    let mut command = kiln(["prepare"]);
+    command.arg(&photos).arg("--out").arg(at("cut"));
+    let told = fails(command.args(["--colmap", "/nowhere/colmap"]), 2);
+    assert!(told.contains("--force to start over"), "{told}");
+    let told = fails(command.arg("--force"), 2);
+    assert!(told.contains("apt install colmap"), "{told}");
+    let mut command = kiln(["prepare"]);
+    command.arg(&photos).arg("--out").arg(at("note.txt"));
+    let told = fails(&mut command, 2);
+    assert!(told.contains("is a file"), "{told}");
     let mut inside = kiln(["prepare"]);
     inside.arg(&photos).arg("--out").arg(photos.join("dataset"));
     let told = fails(&mut inside, 2);

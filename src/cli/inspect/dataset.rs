@@ -13,7 +13,7 @@ use crate::camera::{Camera, Lens};
 use crate::config::{Budget, ResolvedConfig};
 use crate::dataset::doctor::{self, BoxFit, CameraPlacement, Problem, Severity};
 use crate::dataset::framing::{point, short};
-use crate::dataset::{Dataset, Frame, Split, duplicate_images};
+use crate::dataset::{Dataset, DepthSummary, Frame, Split, duplicate_images};
 use crate::gpu::{AdapterClass, Gpu};
 use crate::images::near_far;
 use crate::session::memory::{self, Memory};
@@ -120,11 +120,19 @@ pub(super) fn inspect(terminal: &Terminal, args: &Args) -> Result<()> {
     let started = std::time::Instant::now();
     let (seen, faulty) = doctor::check_images(&all, &|| bar.increment());
     let decode_seconds = started.elapsed().as_secs_f64();
-    let depths: Vec<Problem> = all
-        .par_iter()
-        .filter_map(|frame| Some(Problem::from(&frame.read_depths().err()?)))
-        .collect();
-    problems.extend(depths);
+    let read: Vec<_> = all.par_iter().map(|frame| frame.read_depths()).collect();
+    let (read, faults): (Vec<_>, Vec<_>) = all.iter().zip(read).partition(|(_, d)| d.is_ok());
+    problems.extend(
+        faults
+            .iter()
+            .filter_map(|(_, fault)| Some(Problem::from(fault.as_ref().err()?))),
+    );
+    let world = resolve::world_box(&dataset, &config);
+    let known = read
+        .iter()
+        .filter_map(|(frame, depths)| Some((**frame, depths.as_deref().ok()?)));
+    let depths = DepthSummary::of(known, &world);
+    problems.extend(depths.problems().into_iter().map(Problem::warning));
     drop(bar);
     problems.extend(faulty);
     let thumbnails = seen.iter().map(|s| (s.frame, &s.thumbnail));
@@ -150,7 +158,6 @@ pub(super) fn inspect(terminal: &Terminal, args: &Args) -> Result<()> {
             None
         }
     };
-    let world = resolve::world_box(&dataset, &config);
     let found = Found {
         images: images(
             &all,
@@ -163,6 +170,7 @@ pub(super) fn inspect(terminal: &Terminal, args: &Args) -> Result<()> {
             near_far(&config, view.near_far)
         }),
         world,
+        depths,
         memory,
         config: &config,
         dataset: &dataset,
@@ -182,6 +190,7 @@ struct Found<'a> {
     stand: CameraPlacement,
     fit: BoxFit,
     world: Aabb,
+    depths: DepthSummary,
     memory: Option<Memory>,
 }
 
@@ -303,7 +312,7 @@ fn finish(
             .map(|f| f.dataset.variant.clone())
             .filter(|variant| !variant.is_empty()),
         points: found.map_or(0, |f| f.dataset.points.positions.len()),
-        with_depth: found.map_or(0, |f| n_with_depth(f.dataset)),
+        with_depth: found.map_or(0, |f| f.depths.views),
         views: found.map(|f| Views {
             train: f.dataset.train.len(),
             val: f.dataset.val.len(),
@@ -437,13 +446,6 @@ fn describe(terminal: &Terminal, found: &Found<'_>) -> Result<()> {
     Ok(())
 }
 
-fn n_with_depth(dataset: &Dataset) -> usize {
-    distinct(dataset)
-        .iter()
-        .filter(|frame| frame.depth.is_some())
-        .count()
-}
-
 /// Print what is known about surfaces: sparse points, and depths of views.
 fn describe_depth(line: &dyn Fn(&str, String) -> Result<()>, found: &Found<'_>) -> Result<()> {
     let points = &found.dataset.points;
@@ -462,10 +464,16 @@ fn describe_depth(line: &dyn Fn(&str, String) -> Result<()>, found: &Found<'_>) 
             ),
         )?;
     }
-    match n_with_depth(found.dataset) {
-        0 => Ok(()),
-        views => line("depth", format!("known in {}", counted_len(views, "view"))),
+    let DepthSummary { views, range, .. } = found.depths;
+    if views == 0 {
+        return Ok(());
     }
+    let [low, high] = range.map(|v| short(f64::from(v)));
+    let views = counted_len(views, "view");
+    line(
+        "depth",
+        format!("known in {views}, most of it {low} to {high} from the camera"),
+    )
 }
 
 /// Print the distances of the cameras, and how well the scene box fits what they see.

@@ -57,9 +57,7 @@ impl Args {
             .or(Some(self.downscale), self.apply_orientation)
             .or_alpha_mask(self.alpha_mask)
     }
-}
 
-impl Args {
     /// Return the configuration that the flags select.
     fn config(&self) -> ConfigOptions {
         ConfigOptions {

@@ -181,7 +181,14 @@ pub(super) fn points(path: &Path) -> Result<ModelPoints, DatasetError> {
     let mut points = ModelPoints::default();
     for _ in 0..n {
         reader.skip(8)?;
-        points.positions.push(reader.f64s()?);
+        let position: [f64; 3] = reader.f64s()?;
+        if position.iter().any(|v| !v.is_finite()) {
+            return Err(DatasetError::File {
+                path: path.to_owned(),
+                message: "holds a point whose position is not finite: it is damaged, export the model again".to_owned(),
+            });
+        }
+        points.positions.push(position);
         points.colors.push(reader.bytes()?);
         let [error] = reader.f64s()?;
         points.errors.push(error);

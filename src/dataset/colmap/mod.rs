@@ -55,7 +55,8 @@ pub(super) fn is_file_of_model(path: &Path) -> bool {
         .unwrap_or("");
     let is_extension = path.extension().is_some_and(|e| e == "bin" || e == "txt");
     let root = parent(path);
-    is_extension && model::FILES.contains(&stem) && Storage::of(&root).is_some()
+    let is_stem = model::FILES.contains(&stem) || model::OTHER_FILES.contains(&stem);
+    is_extension && is_stem && Storage::of(&root).is_some()
 }
 
 /// Return the models of the first of [`FOLDERS`] that has one.

@@ -8,6 +8,9 @@ use crate::dataset::camera_model::CameraModel;
 /// The files of a model, without their extensions.
 pub(super) const FILES: [&str; 3] = ["cameras", "images", "points3D"];
 
+/// Files of newer models, which repeat what the others say.
+pub(super) const OTHER_FILES: [&str; 2] = ["rigs", "frames"];
+
 /// How the files of a model are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Storage {

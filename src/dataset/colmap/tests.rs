@@ -445,6 +445,38 @@ fn damaged_models_are_refused() {
 }
 
 #[test]
+fn images_without_lines_of_observations_are_refused() {
+    let capture = Capture::new(&NAMES);
+    write_text(&capture.path("sparse/0"), "PINHOLE 8 6 9 9.5 4 3", &VIEWS);
+    let path = capture.path("sparse/0/images.txt");
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, "\u{feff}".to_owned() + &text).unwrap();
+    assert_eq!(capture.open().unwrap().views().len(), 3);
+    let is_image = |line: &&str| line.split_whitespace().count() >= 10;
+    let lines: Vec<&str> = text.lines().filter(is_image).collect();
+    assert!(lines.len() > 1, "{text}");
+    std::fs::write(&path, lines.join("\n")).unwrap();
+    refused(capture.open(), &["images.txt", "line 2", "observations"]);
+    let wide: Vec<u8> = "\u{feff}1"
+        .encode_utf16()
+        .flat_map(u16::to_le_bytes)
+        .collect();
+    std::fs::write(&path, wide).unwrap();
+    refused(capture.open(), &["images.txt", "UTF-16"]);
+}
+
+#[test]
+fn lenses_that_are_not_finite_are_refused() {
+    for value in [f64::NAN, 1e300] {
+        let capture = Capture::new(&NAMES);
+        write_binary(&capture.path("sparse/0"), &VIEWS);
+        let camera = camera_bytes(2, &[9.0, 4.0, 3.0, value]);
+        std::fs::write(capture.path("sparse/0/cameras.bin"), camera).unwrap();
+        refused(capture.open(), &["coefficients of its lens"]);
+    }
+}
+
+#[test]
 fn damaged_text_names_its_line() {
     let capture = Capture::new(&NAMES);
     let folder = capture.path("sparse/0");

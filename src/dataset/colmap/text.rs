@@ -32,6 +32,25 @@ impl<'a> Lines<'a> {
             number: 0,
             line: Vec::new(),
         })
+        .and_then(Self::after_mark)
+    }
+
+    /// Skip a byte-order mark; that of UTF-16 is an error.
+    fn after_mark(mut self) -> Result<Self, DatasetError> {
+        let start = self
+            .file
+            .fill_buf()
+            .map_err(|e| DatasetError::read(self.path, e))?;
+        if start.starts_with(b"\xff\xfe") || start.starts_with(b"\xfe\xff") {
+            return Err(DatasetError::File {
+                path: self.path.to_owned(),
+                message: "is UTF-16 text: save it as UTF-8".to_owned(),
+            });
+        }
+        if start.starts_with(b"\xef\xbb\xbf") {
+            self.file.consume(3);
+        }
+        Ok(self)
     }
 
     /// Read the next line without its end; return whether there was one.
@@ -155,8 +174,24 @@ pub(super) fn images(path: &Path) -> Result<Vec<ModelImage>, DatasetError> {
             }
         }
         lines.read()?;
+        if !are_observations(&lines.line) {
+            return Err(lines.fault(
+                "is not the line of observations (x, y, number of the point…) that follows each image, and that may be empty",
+            ));
+        }
     }
     Ok(images)
+}
+
+/// Return whether a line consists of triples of numbers, as far as its length and its ends show.
+fn are_observations(line: &[u8]) -> bool {
+    let words = || {
+        line.split(u8::is_ascii_whitespace)
+            .filter(|word| !word.is_empty())
+    };
+    let is_number =
+        |word: &[u8]| str::from_utf8(word).is_ok_and(|word| word.parse::<f64>().is_ok());
+    words().count().is_multiple_of(3) && words().next_back().is_none_or(is_number)
 }
 
 /// Read `points3D.txt`.

@@ -62,7 +62,13 @@ pub fn read(path: &Path) -> Result<SparsePoints, DatasetError> {
     let damaged = |error: &dyn std::fmt::Display| {
         fault(format!(
             "is not a PLY file of points ({}): export it again, or remove `ply_file_path`",
-            crate::text::one_line(&error.to_string())
+            crate::text::one_line(
+                &error
+                    .to_string()
+                    .split_whitespace()
+                    .collect::<Vec<_>>()
+                    .join(" ")
+            )
         ))
     };
     let mut reader = Reader::new(BufReader::new(file));

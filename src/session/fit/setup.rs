@@ -9,7 +9,7 @@ use crate::config::{
     Budget, Config, PassConfig, PositionEncoding, ResolvedConfig, SceneHints, key_of,
 };
 use crate::dataset::duplicate_images;
-use crate::dataset::{Dataset, FileIdentity, Frame, Image, OpenOptions};
+use crate::dataset::{Dataset, DepthSummary, FileIdentity, Frame, Image, OpenOptions};
 use crate::field::Field;
 use crate::gpu::{AdapterClass, Gpu};
 use crate::images::{DepthSample, GpuCamera, ImageSet, near_far};
@@ -506,15 +506,18 @@ pub(super) fn upload(
         .iter()
         .map(|frame| Ok((frame.camera, frame.read_depths()?)))
         .collect::<Result<Vec<_>>>()?;
+    let known = frames.iter().zip(&views);
+    let known = known.map(|(frame, (_, depths))| (frame, depths.as_slice()));
+    let summary = DepthSummary::of(known, &resolve::world_box(&setup.dataset, &setup.config));
+    for problem in summary.problems() {
+        observer.warn(problem);
+    }
     let samples = DepthSample::of_views(&views, images, downscale, &scene_frame);
     if !samples.is_empty() {
         observer.note(format!(
             "depth: {} known in {} (ignore them with --set training.depth=false)",
             counted_len(samples.len(), "pixel"),
-            counted_len(
-                frames.iter().filter(|frame| frame.depth.is_some()).count(),
-                "training view"
-            )
+            counted_len(summary.views, "training view")
         ));
     }
     Ok(set.with_depths(gpu, &samples)?)

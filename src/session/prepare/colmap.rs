@@ -5,13 +5,19 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::super::{Error, Observer, Result, Scale};
-use super::process::{self, Tool, command};
+use super::process::{self, Ending, Tool, command};
 use crate::text::one_line;
 
 /// Number of following images that each image of a sequence is matched with.
 const OVERLAP: usize = 10;
 /// Number of images of a sequence, evenly spread, that are all matched with each other, to close loops.
 const LOOP_IMAGES: usize = 40;
+
+/// Number of similar images that COLMAP finds for each in a vocabulary tree.
+const SIMILAR: usize = 100;
+/// Number of parts in which pairs are matched, and the number of pairs of the smallest: to start a part takes about a second.
+const PARTS: usize = 20;
+const MIN_PART: usize = 50;
 
 /// COLMAP's program.
 pub(super) struct Colmap {
@@ -25,6 +31,8 @@ pub(super) struct Places<'a> {
     pub images: &'a Path,
     pub database: &'a Path,
     pub model: &'a Path,
+    /// Masks named as their images with `.png` after it, black where no features are wanted; the folder may not exist.
+    pub masks: &'a Path,
     pub logs: &'a Path,
 }
 
@@ -90,22 +98,23 @@ impl Colmap {
         camera_model: &str,
         is_one_camera: bool,
     ) -> Result<()> {
-        let mut command = self.command(
-            "feature_extractor",
-            &[
-                (&["database_path"], text(places.database)),
-                (&["image_path"], text(places.images)),
-                (&["ImageReader.camera_model"], camera_model.to_owned()),
-                (
-                    &["ImageReader.single_camera"],
-                    u8::from(is_one_camera).to_string(),
-                ),
-                (
-                    &["FeatureExtraction.use_gpu", "SiftExtraction.use_gpu"],
-                    self.gpu(),
-                ),
-            ],
-        )?;
+        let mut flags: Vec<(&[&str], String)> = vec![
+            (&["database_path"], text(places.database)),
+            (&["image_path"], text(places.images)),
+            (&["ImageReader.camera_model"], camera_model.to_owned()),
+            (
+                &["ImageReader.single_camera"],
+                u8::from(is_one_camera).to_string(),
+            ),
+            (
+                &["FeatureExtraction.use_gpu", "SiftExtraction.use_gpu"],
+                self.gpu(),
+            ),
+        ];
+        if places.masks.is_dir() {
+            flags.push((&["ImageReader.mask_path"], text(places.masks)));
+        }
+        let mut command = self.command("feature_extractor", &flags)?;
         let bar = observer.task("finding features", Scale::Count(n as u64));
         let log = places.logs.join("features.log");
         process::run(observer, &mut command, Tool::Colmap, &log, &mut |line| {
@@ -123,52 +132,55 @@ impl Colmap {
         names: &[String],
         matching: &Matching,
     ) -> Result<()> {
+        let log = places.logs.join("matches.log");
+        let bar = observer.task("matching images", Scale::Fraction(1000));
+        let show = |share: f64| {
+            bar.set((share * 1000.0) as u64);
+            bar.describe(&format!("matching images: {:.0} %", 100.0 * share));
+        };
         let database = || (&["database_path"][..], text(places.database));
         let gpu = || {
             let names: &[&str] = &["FeatureMatching.use_gpu", "SiftMatching.use_gpu"];
             (names, self.gpu())
         };
-        let mut command = match matching {
-            Matching::Exhaustive => self.command("exhaustive_matcher", &[database(), gpu()])?,
-            Matching::VocabularyTree(tree) => self.command(
-                "vocab_tree_matcher",
-                &[
-                    database(),
-                    gpu(),
-                    (&["VocabTreeMatching.vocab_tree_path"], text(tree)),
-                ],
-            )?,
-            Matching::Sequential => {
-                let list = places.logs.join("pairs.txt");
-                let mut pairs = String::new();
-                for [a, b] in sequence_pairs(names.len()) {
-                    pairs.extend([&names[a], " ", &names[b], "\n"]);
-                }
-                std::fs::write(&list, pairs)
-                    .map_err(|e| Error::failed(format!("cannot write {}: {e}", list.display())))?;
-                self.command(
-                    "matches_importer",
-                    &[
-                        database(),
-                        gpu(),
-                        (&["match_list_path"], text(&list)),
-                        (&["match_type"], "pairs".to_owned()),
-                    ],
-                )?
+        let pairs = match matching {
+            Matching::VocabularyTree(tree) => {
+                let tree_path: &[&str] = &["VocabTreeMatching.vocab_tree_path"];
+                let flags = [database(), gpu(), (tree_path, text(tree))];
+                let mut command = self.command("vocab_tree_matcher", &flags)?;
+                return process::run(observer, &mut command, Tool::Colmap, &log, &mut |line| {
+                    if let Some(share) = matched_share(line) {
+                        show(share);
+                    }
+                });
             }
+            Matching::Exhaustive | Matching::Sequential => pairs_of(matching, names.len()),
         };
-        let bar = observer.task("matching images", Scale::Fraction(1000));
-        let log = places.logs.join("matches.log");
-        process::run(observer, &mut command, Tool::Colmap, &log, &mut |line| {
-            if let Some(share) = matched_share(line) {
-                bar.set((share * 1000.0) as u64);
-                bar.describe(&format!("matching images: {:.0} %", 100.0 * share));
+        // In parts, because COLMAP says nothing before it is done with as many pairs as it holds in memory.
+        let list = places.logs.join("pairs.txt");
+        let flags = [
+            database(),
+            gpu(),
+            (&["match_list_path"][..], text(&list)),
+            (&["match_type"][..], "pairs".to_owned()),
+        ];
+        let part = pairs.len().div_ceil(PARTS).max(MIN_PART);
+        for (i, some) in pairs.chunks(part).enumerate() {
+            let mut lines = String::new();
+            for [a, b] in some {
+                lines.extend([&names[*a], " ", &names[*b], "\n"]);
             }
-        })
+            std::fs::write(&list, lines)
+                .map_err(|e| Error::failed(format!("cannot write {}: {e}", list.display())))?;
+            let mut command = self.command("matches_importer", &flags)?;
+            show((i * part) as f64 / pairs.len() as f64);
+            process::run(observer, &mut command, Tool::Colmap, &log, &mut |_| ())?;
+        }
+        Ok(())
     }
 
-    /// Reconstruct cameras and points.
-    pub fn map(&self, observer: &dyn Observer, places: &Places, n: usize) -> Result<()> {
+    /// Reconstruct cameras and points. COLMAP fails where it finds no two images to start from.
+    pub fn map(&self, observer: &dyn Observer, places: &Places, n: usize) -> Result<Ending> {
         std::fs::create_dir_all(places.model)
             .map_err(|e| Error::failed(format!("cannot create {}: {e}", places.model.display())))?;
         let mut command = self.command(
@@ -181,7 +193,7 @@ impl Colmap {
         )?;
         let bar = observer.task("finding cameras", Scale::Count(n as u64));
         let log = places.logs.join("mapper.log");
-        process::run(observer, &mut command, Tool::Colmap, &log, &mut |line| {
+        process::run_to_end(observer, &mut command, Tool::Colmap, &log, &mut |line| {
             if let Some(registered) = registered(line) {
                 bar.set(registered);
             }
@@ -191,6 +203,23 @@ impl Colmap {
 
 fn text(path: &Path) -> String {
     path.to_string_lossy().into_owned()
+}
+
+/// Return the pairs of `n` images to match; with a vocabulary tree, about as many as COLMAP finds.
+pub(super) fn n_pairs(matching: &Matching, n: usize) -> usize {
+    match matching {
+        Matching::VocabularyTree(_) => (n * SIMILAR).min(n * n.saturating_sub(1) / 2),
+        Matching::Exhaustive | Matching::Sequential => pairs_of(matching, n).len(),
+    }
+}
+
+fn pairs_of(matching: &Matching, n: usize) -> Vec<[usize; 2]> {
+    if *matching == Matching::Sequential {
+        return sequence_pairs(n);
+    }
+    (0..n)
+        .flat_map(|a| (a + 1..n).map(move |b| [a, b]))
+        .collect()
 }
 
 /// Return the pairs of images of a sequence to match: neighbours, and some images with each other.

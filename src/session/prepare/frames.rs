@@ -9,7 +9,10 @@ use serde_json::Value;
 
 use super::super::{Error, Observer, ObserverExt as _, Result, Scale};
 use super::process::{self, Tool, command, start};
-use crate::dataset::{check_image, images_of_folder};
+use crate::dataset::{
+    Orientation, check_image, copy_upright, images_of_folder, is_mask, mask_in_folder,
+    orientation_of,
+};
 use crate::text::{counted_len, one_line};
 
 /// Width or height, the longer one, at which sharpness is measured.
@@ -25,8 +28,10 @@ const TO_SDR_FILTERS: [&str; 2] = ["zscale", "tonemap"];
 /// What ffprobe says about a video.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct VideoInfo {
-    /// Width and height as shown, after rotation.
+    /// Width and height as shown, after rotation, of square pixels.
     pub size: [u32; 2],
+    /// Width of a pixel as stored, divided by its height.
+    pub pixel_aspect: f64,
     pub seconds: Option<f64>,
     /// Number of frames, if it is known without decoding.
     pub frames: Option<u64>,
@@ -48,6 +53,13 @@ impl Ffmpeg {
         let name = ffmpeg.file_name().unwrap_or_default().to_string_lossy();
         let ffprobe = ffmpeg.with_file_name(name.replace("ffmpeg", "ffprobe"));
         let version = process::output(command(&ffmpeg).arg("-version"), Tool::Ffmpeg)?;
+        if !version.starts_with("ffmpeg version") {
+            return Err(Error::usage(format!(
+                "{} is not ffmpeg: it says {}",
+                ffmpeg.display(),
+                one_line(version.lines().next().unwrap_or("nothing"))
+            )));
+        }
         // The newer flag came with version 5.1; builds from git have no number.
         let number = version.split_whitespace().nth(2).unwrap_or("");
         let number = number.trim_start_matches('n');
@@ -101,6 +113,12 @@ impl Ffmpeg {
             .or_else(|| stream["tags"]["rotate"].as_str()?.parse().ok())
             .unwrap_or(0.0);
         let is_turned = (rotation / 90.0).round() as i64 % 2 != 0;
+        let aspect = stream["sample_aspect_ratio"].as_str().and_then(|text| {
+            let (x, y) = text.split_once(':')?;
+            Some(x.parse::<f64>().ok()? / y.parse::<f64>().ok()?)
+        });
+        let pixel_aspect = aspect.filter(|a| (0.1..10.0).contains(a)).unwrap_or(1.0);
+        let width = (f64::from(width) * pixel_aspect).round() as u32;
         let number = |value: &Value| value.as_str().and_then(|text| text.parse::<f64>().ok());
         let transfer = stream["color_transfer"].as_str().unwrap_or("");
         Ok(VideoInfo {
@@ -109,6 +127,7 @@ impl Ffmpeg {
             } else {
                 [width, height]
             },
+            pixel_aspect,
             seconds: number(&stream["duration"]).or(number(&document["format"]["duration"])),
             frames: number(&stream["nb_frames"]).map(|n| n as u64),
             is_hdr: HDR.contains(&transfer),
@@ -204,6 +223,9 @@ impl Ffmpeg {
         if info.is_hdr {
             filter.push_str(TO_SDR);
         }
+        if (info.pixel_aspect - 1.0).abs() > 1e-3 {
+            filter.push_str("scale='trunc(iw*sar/2)*2':ih:flags=area,setsar=1,");
+        }
         if let Some(side) = max_side
             && info.size.iter().any(|s| *s > side)
         {
@@ -287,8 +309,14 @@ pub(super) fn sharpest(scores: &[f64], n: usize) -> Vec<usize> {
         .collect()
 }
 
-/// Copy the photographs in `from`, with their sub-folders, to `to`. Return their number.
-pub(super) fn copy_photographs(observer: &dyn Observer, from: &Path, to: &Path) -> Result<usize> {
+/// Copy the photographs in `from`, with their sub-folders, to `images`, upright, and their masks in `from/masks` to `masks`, named
+/// as COLMAP wants them. Tell what is copied and what is left out.
+pub(super) fn copy_photographs(
+    observer: &dyn Observer,
+    from: &Path,
+    images: &Path,
+    masks: &Path,
+) -> Result<()> {
     let (mut read, not_read) = images_of_folder(from);
     if let Some(first) = not_read.first() {
         observer.warn(format!(
@@ -311,32 +339,95 @@ pub(super) fn copy_photographs(observer: &dyn Observer, from: &Path, to: &Path) 
             if faults.len() == 1 { "is" } else { "are" },
         ));
     }
-    let bar = observer.task("copying photographs", Scale::Count(read.len() as u64));
-    for path in &read {
-        let target = free_name(&to.join(without_spaces(path.strip_prefix(from).unwrap_or(path))));
-        let write = || {
-            if let Some(folder) = target.parent() {
-                std::fs::create_dir_all(folder)?;
-            }
-            std::fs::copy(path, &target)
-        };
-        write().map_err(|e| {
-            Error::failed(format!(
-                "cannot copy {} to {}: {e}",
-                path.display(),
-                target.display()
-            ))
-        })?;
-        bar.increment();
-        process::go_on(observer)?;
-    }
-    if read.is_empty() {
+    let n_read = read.len();
+    let photographs: Vec<(PathBuf, Option<PathBuf>)> = read
+        .into_iter()
+        .filter(|path| !is_mask(from, path))
+        .map(|path| {
+            let mask = mask_in_folder(from, &path);
+            (path, mask)
+        })
+        .collect();
+    if photographs.is_empty() {
         return Err(Error::failed(format!(
             "{}: holds no photograph that can be read: copy them again",
             from.display()
         )));
     }
-    Ok(read.len())
+    // A folder of photographs and one of masks.
+    let inner = from.join("images");
+    let all_below = photographs.iter().all(|(path, _)| path.starts_with(&inner));
+    let base = if all_below { &inner } else { from };
+    let bar = observer.task(
+        "copying photographs",
+        Scale::Count(photographs.len() as u64),
+    );
+    let (mut turned, mut masked) = (0, 0);
+    for (path, mask) in &photographs {
+        let below = without_spaces(path.strip_prefix(base).unwrap_or(path));
+        let target = free_name(&images.join(&below));
+        let orientation = orientation_of(path);
+        copy(path, &target, orientation)?;
+        turned += usize::from(orientation != Orientation::NoTransforms);
+        if let Some(mask) = mask {
+            let named = target.strip_prefix(images).unwrap_or(&below);
+            let mut name = masks.join(named).into_os_string();
+            name.push(".png");
+            // A mask is stored as its image is.
+            copy_mask(mask, Path::new(&name), orientation)?;
+            masked += 1;
+        }
+        bar.increment();
+        process::go_on(observer)?;
+    }
+    drop(bar);
+    let n = photographs.len();
+    let mut told = format!("{} copied", counted_len(n, "photograph"));
+    if turned > 0 {
+        let _ = write!(
+            told,
+            ", {turned} of them turned upright by their EXIF orientation"
+        );
+    }
+    if masked > 0 {
+        let _ = write!(told, ", {masked} with masks");
+    }
+    let unused = n_read - n - masked;
+    if unused > 0 {
+        let _ = write!(
+            told,
+            "; {} of no photograph left out",
+            counted_len(unused, "mask")
+        );
+    }
+    observer.note(told);
+    Ok(())
+}
+
+fn copy(from: &Path, to: &Path, orientation: Orientation) -> Result<()> {
+    make_folder_of(to)?;
+    Ok(copy_upright(from, to, orientation)?)
+}
+
+/// Copy a mask, whatever its format, to a PNG file.
+fn copy_mask(from: &Path, to: &Path, orientation: Orientation) -> Result<()> {
+    make_folder_of(to)?;
+    let cannot = |e: image::ImageError| {
+        Error::failed(format!(
+            "cannot copy {} to {}: {e}",
+            from.display(),
+            to.display()
+        ))
+    };
+    let mut mask = image::open(from).map_err(cannot)?;
+    mask.apply_orientation(orientation);
+    mask.to_luma8().save(to).map_err(cannot)
+}
+
+fn make_folder_of(path: &Path) -> Result<()> {
+    let folder = crate::files::parent(path);
+    std::fs::create_dir_all(&folder)
+        .map_err(|e| Error::failed(format!("cannot create {}: {e}", folder.display())))
 }
 
 /// Return the path with underscores for spaces, which separate names in COLMAP's lists of pairs.
@@ -417,7 +508,8 @@ mod tests {
         std::fs::write(&cut, &bytes[..bytes.len() - 2]).unwrap();
         std::fs::write(from.join("d.heic"), "d").unwrap();
         std::fs::write(from.join("text.jpg"), "text").unwrap();
-        assert_eq!(copy_photographs(&(), &from, &to).unwrap(), 3);
+        copy_photographs(&(), &from, &to, &folder.path().join("masks")).unwrap();
+        assert_eq!(images_of_folder(&to).0.len(), 3);
         let width = |name: &str| image::image_dimensions(to.join(name)).unwrap().0;
         assert_eq!(
             ["a_b.jpg", "a_b_2.jpg", "day_1/c.png"].map(width),
@@ -426,6 +518,61 @@ mod tests {
         for damaged in ["cut.jpg", "text.jpg"] {
             assert!(!to.join(damaged).exists(), "{damaged}");
         }
+    }
+
+    #[test]
+    fn masks_follow_their_photographs() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        for (name, size) in [
+            ("from/images/day 1/a.jpg", [8, 6]),
+            ("from/images/b.jpg", [8, 6]),
+            ("from/masks/day 1/a.png", [8, 6]),
+            ("from/masks/c.png", [8, 6]),
+        ] {
+            std::fs::create_dir_all(at(name).parent().unwrap()).unwrap();
+            image::RgbImage::new(size[0], size[1])
+                .save(at(name))
+                .unwrap();
+        }
+        copy_photographs(&(), &at("from"), &at("images"), &at("masks")).unwrap();
+        for name in [
+            "images/day_1/a.jpg",
+            "images/b.jpg",
+            "masks/day_1/a.jpg.png",
+        ] {
+            assert!(at(name).is_file(), "{name}");
+        }
+        assert_eq!(images_of_folder(&at("images")).0.len(), 2);
+        assert_eq!(images_of_folder(&at("masks")).0.len(), 1);
+    }
+
+    #[test]
+    fn photographs_are_turned_upright() {
+        use image::ImageEncoder as _;
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        std::fs::create_dir_all(at("from/masks")).unwrap();
+        // Red on the left; shown turned by 90° clockwise, so that red is above.
+        let color = |x: u32, _| image::Rgb(if x < 8 { [220, 20, 20] } else { [20, 20, 220] });
+        let photo = image::RgbImage::from_fn(16, 8, color);
+        let mut exif = b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0".to_vec();
+        exif.extend([6, 0, 0, 0, 0, 0, 0, 0]);
+        let mut bytes = Vec::new();
+        let mut encoder = image::codecs::jpeg::JpegEncoder::new_with_quality(&mut bytes, 95);
+        encoder.set_exif_metadata(exif).unwrap();
+        photo.write_with_encoder(encoder).unwrap();
+        std::fs::write(at("from/a.jpg"), bytes).unwrap();
+        photo.save(at("from/masks/a.jpg.png")).unwrap();
+        copy_photographs(&(), &at("from"), &at("images"), &at("masks")).unwrap();
+        for name in ["images/a.jpg", "masks/a.jpg.png"] {
+            let copy = image::open(at(name)).unwrap().to_rgb8();
+            assert_eq!(copy.dimensions(), (8, 16), "{name}");
+            assert_eq!(orientation_of(&at(name)), Orientation::NoTransforms);
+        }
+        let copy = image::open(at("images/a.jpg")).unwrap().to_rgb8();
+        let [above, below] = [copy.get_pixel(4, 2), copy.get_pixel(4, 13)];
+        assert!(above[0] > 150 && below[2] > 150, "{above:?} {below:?}");
     }
 
     #[test]

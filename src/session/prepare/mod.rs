@@ -16,9 +16,10 @@ use super::{Error, Observer, ObserverExt as _, Result};
 use crate::dataset::{Dataset, images_of_folder, is_camera_model, is_video, photo_kind};
 use crate::files::replace_file;
 use crate::report::duration;
-use crate::text::{bytes, counted_len};
+use crate::text::{bytes, counted_len, one_line};
 use colmap::{Colmap, Matching, Places};
 use frames::{Ffmpeg, VideoInfo};
+use process::Ending;
 
 /// Default number of frames of a video.
 pub const FRAMES: u32 = 150;
@@ -28,6 +29,9 @@ pub const CAMERA_MODEL: &str = "SIMPLE_RADIAL";
 const MAX_EXHAUSTIVE: usize = 250;
 /// Part of the images below which advice is given.
 const FEW: f64 = 0.8;
+/// Where trees of visual words are.
+const TREES: &str = "download one from https://github.com/colmap/colmap/releases for COLMAP 3.12 and later, or from \
+                     https://demuc.de/colmap for older versions";
 /// Name of the folder of logs, in the dataset.
 const FOLDER: &str = "prepare";
 const STATE: &str = "prepare.json";
@@ -131,6 +135,8 @@ struct State {
     frames_of: String,
     features_of: String,
     matches_of: String,
+    /// Number of images that the first stage made.
+    n_images: usize,
     /// Stages that are done.
     frames: bool,
     features: bool,
@@ -160,7 +166,7 @@ pub fn prepare(options: &PrepareOptions, observer: &dyn Observer) -> Result<Prep
     let started = Instant::now();
     let is_video = check_input(options)?;
     let out = &options.out;
-    let (work, images) = (out.join(FOLDER), out.join("images"));
+    let (work, images, masks) = (out.join(FOLDER), out.join("images"), out.join("masks"));
     let file = work.join(STATE);
     let mut state = State::read(&file);
     let wanted = wanted(options, is_video)?;
@@ -182,10 +188,12 @@ pub fn prepare(options: &PrepareOptions, observer: &dyn Observer) -> Result<Prep
         state = State::default();
     }
     // A stage is done only if what it made is there.
-    state.frames &= !images_of_folder(&images).0.is_empty();
+    let n_images = images_of_folder(&images).0.len();
+    state.frames &= n_images > 0 && n_images == state.n_images;
     state.features &= state.frames && state.features_of == wanted.features_of && database.is_file();
     state.matches &= state.features && state.matches_of == wanted.matches_of;
-    state.model &= state.matches && model.is_dir();
+    state.model &=
+        state.matches && Dataset::open(out).is_ok_and(|d| !d.points.positions.is_empty());
     // COLMAP would take images that were added later for those of another camera.
     if !state.features {
         remove(&database)?;
@@ -199,6 +207,7 @@ pub fn prepare(options: &PrepareOptions, observer: &dyn Observer) -> Result<Prep
         features: state.features,
         matches: state.matches,
         model: state.model,
+        n_images: state.n_images,
         ..wanted
     };
     state.write(&file)?;
@@ -206,15 +215,16 @@ pub fn prepare(options: &PrepareOptions, observer: &dyn Observer) -> Result<Prep
 
     if !state.frames {
         remove(&images)?;
+        remove(&masks)?;
         std::fs::create_dir_all(&images)
             .map_err(|e| Error::failed(format!("cannot create {}: {e}", images.display())))?;
         if let (Some(ffmpeg), Some(video)) = (&ffmpeg, &video) {
             take_frames(observer, options, (ffmpeg, video), &images, &work)?;
         } else {
-            let n = frames::copy_photographs(observer, &options.input, &images)?;
-            observer.note(format!("{} copied", counted_len(n, "photograph")));
+            frames::copy_photographs(observer, &options.input, &images, &masks)?;
         }
         state.frames = true;
+        state.n_images = images_of_folder(&images).0.len();
         state.write(&file)?;
     }
     let (all, _) = images_of_folder(&images);
@@ -229,6 +239,7 @@ pub fn prepare(options: &PrepareOptions, observer: &dyn Observer) -> Result<Prep
         images: &images,
         database: &database,
         model: &model,
+        masks: &masks,
         logs: &work,
     };
     let matching = matching(options, is_video, names.len())?;
@@ -254,21 +265,20 @@ pub fn prepare(options: &PrepareOptions, observer: &dyn Observer) -> Result<Prep
     }
     if !state.model {
         remove(&model)?;
-        let mapped = colmap.map(observer, &places, names.len());
+        let ending = colmap.map(observer, &places, names.len())?;
         let found = model
             .read_dir()
             .is_ok_and(|mut models| models.next().is_some());
-        match mapped {
-            Ok(()) if found => {}
-            Err(error) if error.is_cancelled() => return Err(error),
-            Ok(()) | Err(_) if !found => {
+        match ending {
+            Ending::Success if found => {}
+            Ending::Failure(error) if found => return Err(error),
+            Ending::Success | Ending::Failure(_) => {
                 return Err(Error::failed(format!(
                     "COLMAP found no cameras: {}; its output is in {}",
-                    advice(is_video),
+                    advice(is_video, &matching),
                     work.join("mapper.log").display()
                 )));
             }
-            outcome => outcome?,
         }
         state.model = true;
     }
@@ -286,21 +296,26 @@ pub fn prepare(options: &PrepareOptions, observer: &dyn Observer) -> Result<Prep
         observer.warn(format!(
             "only {registered} of {} were registered: {}",
             counted_len(names.len(), "image"),
-            advice(is_video)
+            advice(is_video, &matching)
         ));
     }
     Ok(result)
 }
 
 /// Return what helps if few images are registered.
-fn advice(is_video: bool) -> &'static str {
-    if is_video {
+fn advice(is_video: bool, matching: &Matching) -> String {
+    let mut advice = if is_video {
         "film slowly, with sideways motion rather than turns on the spot, in even light, and avoid blank walls and mirrors; or try \
-         --frames with twice as many, or --matcher exhaustive"
+         --frames with twice as many"
     } else {
         "take more photographs that overlap by two thirds, moving rather than turning on the spot, in even light, and avoid blank \
-         walls and mirrors; or try --matcher exhaustive"
+         walls and mirrors"
     }
+    .to_owned();
+    if *matching != Matching::Exhaustive {
+        advice.push_str(", or try --matcher exhaustive");
+    }
+    advice
 }
 
 /// Return whether the input is a video; an error if it is neither that nor a folder.
@@ -315,7 +330,7 @@ fn check_input(options: &PrepareOptions) -> Result<bool> {
     let video = input.is_file();
     if video && !is_video(input) {
         return Err(Error::usage(format!(
-            "{}: neither a video nor a folder of photographs",
+            "{}: neither a video, by its ending, nor a folder of photographs",
             input.display()
         )));
     }
@@ -330,11 +345,21 @@ fn check_input(options: &PrepareOptions) -> Result<bool> {
             options.camera_model
         )));
     }
-    if options.matcher == Matcher::VocabTree && options.vocab_tree.is_none() {
-        return Err(Error::usage(
-            "--matcher vocab-tree needs a tree of visual words: download one from https://demuc.de/colmap and name it with --vocab-tree FILE",
-        ));
-    }
+    match &options.vocab_tree {
+        None if options.matcher == Matcher::VocabTree => Err(Error::usage(format!(
+            "--matcher vocab-tree needs a tree of visual words: {TREES}, and name it with --vocab-tree FILE"
+        ))),
+        Some(tree) if !tree.is_file() => Err(Error::usage(format!(
+            "--vocab-tree {}: no such file: {TREES}",
+            tree.display()
+        ))),
+        Some(_) if matches!(options.matcher, Matcher::Sequential | Matcher::Exhaustive) => {
+            Err(Error::usage(
+                "--vocab-tree is of no use with --matcher sequential or exhaustive: leave one of them out",
+            ))
+        }
+        _ => Ok(()),
+    }?;
     Ok(video)
 }
 
@@ -345,6 +370,19 @@ fn check_out(options: &PrepareOptions, state: &State, wanted: &State) -> Result<
     if options.input.is_dir() && (is_below(out, &options.input) || is_below(&options.input, out)) {
         return Err(Error::usage(format!(
             "--out {shown}: lies in the folder of photographs, or holds it: give another folder"
+        )));
+    }
+    if out.exists() && !out.is_dir() {
+        return Err(Error::usage(format!(
+            "--out {shown}: is a file: give a folder"
+        )));
+    }
+    if state.schema == 0 && out.join(FOLDER).join(STATE).is_file() {
+        if options.overwrite {
+            return Ok(());
+        }
+        return Err(Error::usage(format!(
+            "--out {shown}: holds a preparation whose {FOLDER}/{STATE} is damaged: give --force to start over"
         )));
     }
     if state.schema == 0 {
@@ -395,13 +433,24 @@ fn wanted(options: &PrepareOptions, is_video: bool) -> Result<State> {
             time.map_or(0, |t| t.as_secs())
         )
     } else {
-        let (all, _) = images_of_folder(input);
+        let (all, others) = images_of_folder(input);
+        if let (true, Some(first)) = (all.is_empty(), others.first()) {
+            return Err(Error::usage(format!(
+                "{}: holds no photographs in a format that is read: convert {}, for instance {}, to JPEG (HEIC: heif-convert, or \
+                 the phone's setting \"most compatible\")",
+                input.display(),
+                counted_len(others.len(), "image"),
+                one_line(&first.display().to_string())
+            )));
+        }
         if all.is_empty() {
             return Err(Error::usage(format!(
                 "{}: holds no photographs: give a video, or a folder of JPEG or PNG images",
                 input.display()
             )));
         }
+        // Before anything is copied.
+        matching(options, false, all.len())?;
         let size: u64 = all
             .iter()
             .filter_map(|path| path.metadata().ok())
@@ -480,11 +529,7 @@ fn take_frames(
 fn estimate(observer: &dyn Observer, images: &[PathBuf], matching: &Matching, state: &State) {
     let kind = photo_kind(images);
     let n = images.len() as f64;
-    let pairs = match matching {
-        Matching::Exhaustive => n * (n - 1.0) / 2.0,
-        Matching::Sequential => n * 14.0 + n.min(40.0) * n.min(40.0) / 2.0,
-        Matching::VocabularyTree(_) => n * 100.0,
-    };
+    let pairs = colmap::n_pairs(matching, images.len()) as f64;
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get) as f64;
     let mut seconds = n * SECONDS_PER_IMAGE;
     if !state.features {

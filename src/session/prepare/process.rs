@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, ErrorKind, Read, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::Duration;
@@ -40,26 +40,31 @@ pub(super) fn command(program: &Path) -> Command {
 
 /// Start `command`, which is an error with the way to install the program if it does not exist.
 pub(super) fn start(command: &mut Command, tool: Tool) -> Result<Running> {
-    command.spawn().map(Running).map_err(|e| {
-        let program = Path::new(command.get_program());
-        match e.kind() {
-            ErrorKind::NotFound => tool.missing(program),
-            _ => Error::failed(format!("{} cannot be started: {e}", program.display())),
-        }
-    })
+    let child = command.spawn();
+    child
+        .map(Running)
+        .map_err(|e| cannot_start(command, tool, &e))
+}
+
+fn cannot_start(command: &Command, tool: Tool, error: &std::io::Error) -> Error {
+    let program = Path::new(command.get_program());
+    match error.kind() {
+        ErrorKind::NotFound => tool.missing(program),
+        _ => Error::failed(format!("{} cannot be started: {error}", program.display())),
+    }
 }
 
 /// Run `command` to its end. Its output is appended to `log`, and each line is passed to `on_line`.
 ///
 /// # Errors
-/// [`Error::Cancelled`] if the observer cancels, with the program ended; [`Error::Failed`] with its last words if it fails.
-pub(super) fn run(
+/// [`Error::Cancelled`] if the observer cancels, with the program ended; [`Error::Failed`] with its last words if it crashes.
+pub(super) fn run_to_end(
     observer: &dyn Observer,
     command: &mut Command,
     tool: Tool,
     log: &Path,
     on_line: &mut dyn FnMut(&str),
-) -> Result<()> {
+) -> Result<Ending> {
     let cannot_log = |e| Error::failed(format!("cannot write {}: {e}", log.display()));
     let mut file = File::options()
         .create(true)
@@ -99,26 +104,55 @@ pub(super) fn run(
         .wait()
         .map_err(|e| Error::failed(format!("{} cannot be waited for: {e}", tool.name())))?;
     if status.success() {
-        return Ok(());
+        return Ok(Ending::Success);
     }
-    Err(Error::failed(format!(
+    let failure = Error::failed(format!(
         "{} failed ({status}){}: its output is in {}",
         tool.name(),
         reason(&last, tool).map_or_else(String::new, |line| format!(": {}", one_line(line.trim()))),
         log.display()
-    )))
+    ));
+    // A signal ended it: memory was short, or it is faulty.
+    match status.code() {
+        None => Err(failure),
+        Some(_) => Ok(Ending::Failure(failure)),
+    }
+}
+
+/// Run `command` as [`run_to_end`] does; a failure is an error.
+pub(super) fn run(
+    observer: &dyn Observer,
+    command: &mut Command,
+    tool: Tool,
+    log: &Path,
+    on_line: &mut dyn FnMut(&str),
+) -> Result<()> {
+    match run_to_end(observer, command, tool, log, on_line)? {
+        Ending::Success => Ok(()),
+        Ending::Failure(error) => Err(error),
+    }
+}
+
+/// How a program that was not interrupted ended.
+pub(super) enum Ending {
+    Success,
+    /// With an exit code, which the error names.
+    Failure(Error),
 }
 
 /// Return the line that most likely says why a program failed.
 fn reason(lines: &[String], tool: Tool) -> Option<&String> {
     let is_error = |line: &&String| {
         let line = line.to_ascii_lowercase();
-        line.contains("error") || line.contains("fail") || line.contains("cannot")
+        // A trace of the calls follows a failed check.
+        let is_call = line.trim_start().starts_with("@ 0x");
+        !is_call && (line.contains("error") || line.contains("fail") || line.contains("cannot"))
     };
+    let check = lines.iter().find(|line| line.contains("Check failed"));
     match tool {
         // What follows the first is a consequence.
         Tool::Ffmpeg => lines.iter().find(is_error),
-        Tool::Colmap => lines.iter().rfind(is_error),
+        Tool::Colmap => check.or_else(|| lines.iter().rfind(is_error)),
     }
     .or(lines.last())
 }
@@ -194,13 +228,7 @@ pub(super) fn output(command: &mut Command, tool: Tool) -> Result<String> {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .output();
-    let output = result.map_err(|e| {
-        let program = PathBuf::from(command.get_program());
-        match e.kind() {
-            ErrorKind::NotFound => tool.missing(&program),
-            _ => Error::failed(format!("{} cannot be started: {e}", program.display())),
-        }
-    })?;
+    let output = result.map_err(|e| cannot_start(command, tool, &e))?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     Ok(text(&output.stdout) + &text(&output.stderr))
 }
@@ -224,6 +252,12 @@ mod tests {
             "two"
         );
         assert_eq!(reason(&[], Tool::Colmap), None);
+        let crash = [
+            "F01 file.cc:12] Check failed: file.is_open() /tree",
+            "*** Check failure stack trace: ***",
+            "    @ 0x7f google::LogMessage::Fail()",
+        ];
+        assert_eq!(reason(&lines(&crash), Tool::Colmap).unwrap(), crash[0]);
     }
 
     #[cfg(unix)]
