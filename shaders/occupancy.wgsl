@@ -120,7 +120,7 @@ fn occupied_positions(@builtin(local_invocation_index) lane: u32, @builtin(workg
     for (var tries = 0u; tries < 10u; tries++) {
         state = pcg(state);
         cell = state % CELLS;
-        if ((occupancy[cell >> 5u] >> (cell & 31u) & 1u) != 0u) { break; }
+        if (((occupancy[cell >> 5u] >> (cell & 31u)) & 1u) != 0u) { break; }
     }
     place_sample(${n_sweep}u + i, cell, &state);
 }
@@ -215,7 +215,7 @@ fn bits(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group
             for (var k = 0u; k < 8u; k++) {
                 let child = (at - low) * 2u + vec3<u32>(k & 1u, (k >> 1u) & 1u, k >> 2u);
                 let bit = (((${cascade}u - 1u) * RESOLUTION + child.z) * RESOLUTION + child.y) * RESOLUTION + child.x;
-                occupied = occupied || (occupancy[bit >> 5u] >> (bit & 31u) & 1u) != 0u;
+                occupied = occupied || ((occupancy[bit >> 5u] >> (bit & 31u)) & 1u) != 0u;
             }
         }
         //: endif

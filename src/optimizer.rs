@@ -365,10 +365,13 @@ fn each_chunk<'a>(
     bindings: impl Fn(usize) -> Vec<Binding<'a>>,
 ) -> Result<(), GpuError> {
     for (index, chunk) in grid.chunks().iter().enumerate() {
-        let defines = adam_defines(config, 1.0, 0.0)
+        let mut defines = adam_defines(config, 1.0, 0.0)
             .merge(grid.defines(chunk))
-            .set("pass", entry)
-            .set("counts_faults", true);
+            .set("pass", entry);
+        // Atomic counts need a state that may be written.
+        if entry == "sparse" {
+            defines = defines.set("counts_faults", true);
+        }
         let groups = Groups::covering(u64::from(chunk.rows), 64);
         stage.run("optimizer", entry, &defines, &bindings(index), groups)?;
     }

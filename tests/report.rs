@@ -1,5 +1,7 @@
 //! The report of a run: its contents, escaping and size, and a check in a browser.
 
+#[path = "tools/browser.rs"]
+mod browser;
 #[path = "tools/mod.rs"]
 mod tools;
 
@@ -7,11 +9,11 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use browser::browser;
 use kiln::eval::{EvalReport, ViewQuality};
 use kiln::report::{self, Example, ReportError};
 use kiln::run::RunDir;
 use tempfile::TempDir;
-use tools::is_here;
 
 const HOSTILE: &str = r#"<script>alert(1)</script>"><img src=x onerror="alert(2)">{{ 7*7 }}'"#;
 /// Maximum size of a report, in bytes.
@@ -420,22 +422,6 @@ fn images_of_another_size_are_refused() {
         assert!(matches!(error, Err(ReportError::Size { .. })));
         assert!(!run.dir.report().exists());
     }
-}
-
-/// Return the path of a browser; `None` if none is installed.
-fn browser() -> Option<PathBuf> {
-    if let Some(named) = std::env::var_os("KILN_CHROMIUM") {
-        return Some(PathBuf::from(named));
-    }
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let names = ["chromium", "chromium-browser", "google-chrome"];
-    let places: Vec<PathBuf> = std::env::split_paths(&path).collect();
-    let mut all = names
-        .iter()
-        .flat_map(|n| places.iter().map(move |p| p.join(n)));
-    let found = all.find(|p| p.is_file());
-    is_here("chromium", found.is_some());
-    found
 }
 
 /// Open `page` in `browser` without a network, and return its stdout and its console messages.

@@ -1,11 +1,19 @@
 //! Every shader text that a configuration can produce is valid WGSL and translates to SPIR-V, MSL and HLSL. Structs that are
 //! shared with Rust have the same layout.
 
-use std::collections::BTreeSet;
+#[path = "tools/browser.rs"]
+mod browser;
+#[path = "tools/mod.rs"]
+mod tools;
+#[path = "tools/webgpu.rs"]
+mod webgpu;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::mem::offset_of;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use browser::browser;
 use kiln::camera::{Camera, Lens};
 use kiln::config::{
     Algorithm, Background, Config, Meta, PositionEncoding, ResolvedConfig, SceneHints,
@@ -15,7 +23,7 @@ use kiln::distillation::Teacher;
 use kiln::encoding::HashGrid;
 use kiln::encoding::hash_grid::GpuLevel;
 use kiln::field::{Field, FieldParameters};
-use kiln::gpu::{Defines, Gpu, GpuError, GpuOptions, Shader, shader_names};
+use kiln::gpu::{AdapterClass, Defines, Gpu, GpuError, GpuOptions, Shader, shader_names};
 use kiln::images::{DepthSample, GpuCamera, ImageSet};
 use kiln::occupancy::OccupancyGrid;
 use kiln::render::{GpuCrop, GpuShade, NormalSource, RenderMode, Renderer, Shading};
@@ -272,20 +280,69 @@ fn texts(gpu: &Arc<Gpu>) -> Vec<(String, String)> {
     gpu.compiled_texts()
 }
 
+/// Return a device, unless there is none and none is required.
+fn open(class: Option<AdapterClass>, base_path: bool) -> Option<Arc<Gpu>> {
+    let options = GpuOptions {
+        device: None,
+        base_path,
+        class,
+    };
+    match Gpu::open(&options) {
+        Ok(gpu) => Some(gpu),
+        Err(GpuError::NoAdapter) if std::env::var("KILN_REQUIRE_GPU").as_deref() != Ok("1") => {
+            println!("skipped: no GPU adapter");
+            None
+        }
+        Err(error) => panic!("{error}"),
+    }
+}
+
+#[test]
+fn a_browser_compiles_the_texts_of_gpus() {
+    let Some(browser) = browser() else { return };
+    let mut all = BTreeMap::new();
+    for (class, base_path) in [
+        (AdapterClass::Discrete, false),
+        (AdapterClass::Software, true),
+    ] {
+        let Some(gpu) = open(Some(class), base_path) else {
+            return;
+        };
+        for (label, text) in texts(&gpu) {
+            let entry = label.split_once("::").unwrap().1.to_owned();
+            let name = format!("{label} {:08x}", crc32c::crc32c(text.as_bytes()));
+            all.insert(name, (entry, text));
+        }
+    }
+    assert!(all.len() > 100, "{} kernels", all.len());
+    // What the standard forbids is refused: the check can fail.
+    let wrong = "@compute @workgroup_size(1) fn main() { let x = 4u; let y = x >> 1u & 1u; }";
+    all.insert("wrong".to_owned(), ("main".to_owned(), wrong.to_owned()));
+    let mut refused = webgpu::refused(&browser, &all);
+    assert!(refused.remove("wrong").is_some());
+    let told: Vec<String> = refused
+        .iter()
+        .map(|(name, faults)| format!("{name}: {}", faults.join("; ")))
+        .collect();
+    assert!(
+        told.is_empty(),
+        "{} of {}:\n{}",
+        told.len(),
+        all.len(),
+        told.join("\n")
+    );
+}
+
 #[test]
 fn every_text_translates_for_every_backend() {
     let mut files = BTreeSet::new();
-    for base_path in [false, true] {
-        let gpu = match Gpu::open(&GpuOptions {
-            device: None,
-            base_path,
-        }) {
-            Ok(gpu) => gpu,
-            Err(GpuError::NoAdapter) if std::env::var("KILN_REQUIRE_GPU").as_deref() != Ok("1") => {
-                println!("skipped: no GPU adapter");
-                return;
-            }
-            Err(error) => panic!("{error}"),
+    for (class, base_path) in [
+        (None, false),
+        (None, true),
+        (Some(AdapterClass::Discrete), false),
+    ] {
+        let Some(gpu) = open(class, base_path) else {
+            return;
         };
         let texts = texts(&gpu);
         assert!(texts.len() > 60, "{} kernels", texts.len());

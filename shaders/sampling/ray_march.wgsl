@@ -88,7 +88,7 @@ fn find(m: ptr<function, Marcher>) -> bool {
         let cell = (u - 0.5) * (f32(RESOLUTION) / side) + 0.5 * f32(RESOLUTION);
         let at = vec3<u32>(clamp(cell, vec3<f32>(0.0), vec3<f32>(f32(RESOLUTION) - 1.0)));
         let bit = ((cascade * RESOLUTION + at.z) * RESOLUTION + at.y) * RESOLUTION + at.x;
-        if ((occupancy[bit >> 5u] >> (bit & 31u) & 1u) != 0u) { return true; }
+        if (((occupancy[bit >> 5u] >> (bit & 31u)) & 1u) != 0u) { return true; }
         // Move to the far faces of this cell in whole steps, so that sample positions do not depend on what is skipped.
         let far_face = floor(cell) + select(vec3<f32>(0.0), vec3<f32>(1.0), (*m).direction > vec3<f32>(0.0));
         let safe = select((*m).direction, vec3<f32>(1e-12), abs((*m).direction) < vec3<f32>(1e-12));

@@ -132,7 +132,7 @@ const STEPS: u32 = ${steps}u;
 
 fn is_set(cascade: u32, at: vec3<u32>) -> bool {
     let bit = ((cascade * RESOLUTION + at.z) * RESOLUTION + at.y) * RESOLUTION + at.x;
-    return (occupancy[bit >> 5u] >> (bit & 31u) & 1u) != 0u;
+    return ((occupancy[bit >> 5u] >> (bit & 31u)) & 1u) != 0u;
 }
 
 @compute @workgroup_size(64)

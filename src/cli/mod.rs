@@ -130,6 +130,7 @@ pub fn main(#[cfg(feature = "viewer")] window: OpenWindow) -> ExitCode {
     let options = GpuOptions {
         device: cli.global.device.clone(),
         base_path: false,
+        class: None,
     };
     let Global {
         json,

@@ -4,6 +4,9 @@ use std::fmt;
 
 use super::error::GpuError;
 
+/// Environment variable that forces the class of the adapter.
+const CLASS: &str = "KILN_CLASS";
+
 /// Class of an adapter, from which budgets follow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -43,6 +46,22 @@ impl AdapterClass {
             wgpu::DeviceType::IntegratedGpu => Self::Integrated,
             _ => Self::Discrete,
         }
+    }
+
+    /// Return the class that [`CLASS`] forces.
+    fn forced() -> Result<Option<Self>, GpuError> {
+        let Ok(name) = std::env::var(CLASS) else {
+            return Ok(None);
+        };
+        [Self::Software, Self::Integrated, Self::Discrete]
+            .into_iter()
+            .find(|class| class.to_string() == name)
+            .map(Some)
+            .ok_or_else(|| GpuError::Environment {
+                variable: CLASS,
+                value: name,
+                reason: "expected software, integrated or discrete".to_owned(),
+            })
     }
 }
 
@@ -119,9 +138,18 @@ pub struct GpuOptions {
     pub device: Option<String>,
     /// Use WebGPU's default limits and no optional features: the base path, which runs on every adapter.
     pub base_path: bool,
+    /// Take the adapter for one of this class, for tests of the kernels and budgets of another class. `None`: read `KILN_CLASS`;
+    /// if that is not set, the adapter's own class counts.
+    pub class: Option<AdapterClass>,
 }
 
 impl GpuOptions {
+    /// Return the class that these options force, else `KILN_CLASS`, if any.
+    pub(super) fn forced_class(&self) -> Result<Option<AdapterClass>, GpuError> {
+        self.class
+            .map_or_else(AdapterClass::forced, |class| Ok(Some(class)))
+    }
+
     /// Return the device requested by these options, else by `KILN_DEVICE`, if any.
     pub(super) fn wanted(&self) -> Option<String> {
         let from_environment = std::env::var("KILN_DEVICE").ok();

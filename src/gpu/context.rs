@@ -50,8 +50,9 @@ impl Gpu {
     /// Open a device.
     ///
     /// # Errors
-    /// [`GpuError::NoAdapter`], [`GpuError::NoSuchDevice`] or [`GpuError::Open`].
+    /// [`GpuError::NoAdapter`], [`GpuError::NoSuchDevice`], [`GpuError::Open`] or [`GpuError::Environment`].
     pub fn open(options: &GpuOptions) -> Result<Arc<Self>, GpuError> {
+        let class = options.forced_class()?;
         let instance = instance();
         let adapter = choose(adapters(&instance), options.wanted().as_deref())?;
         let mut request = wgpu::DeviceDescriptor {
@@ -68,20 +69,33 @@ impl Gpu {
                 adapter: adapter.get_info().name,
                 reason: e.to_string(),
             })?;
-        Ok(Self::from_device(&instance, &adapter, device, queue))
+        let own = AdapterClass::of(adapter.get_info().device_type);
+        let class = class.unwrap_or(own);
+        Ok(Self::of_class(&instance, &adapter, device, queue, class))
     }
 
     /// Use a device that the caller opened. The returned value receives its uncaptured errors and its loss.
     #[must_use]
-    #[cfg_attr(
-        not(feature = "viewer"),
-        expect(unused_variables, reason = "only a window presents")
-    )]
     pub fn from_device(
         instance: &wgpu::Instance,
         adapter: &wgpu::Adapter,
         device: wgpu::Device,
         queue: wgpu::Queue,
+    ) -> Arc<Self> {
+        let class = AdapterClass::of(adapter.get_info().device_type);
+        Self::of_class(instance, adapter, device, queue, class)
+    }
+
+    #[cfg_attr(
+        not(feature = "viewer"),
+        expect(unused_variables, reason = "only a window presents")
+    )]
+    fn of_class(
+        instance: &wgpu::Instance,
+        adapter: &wgpu::Adapter,
+        device: wgpu::Device,
+        queue: wgpu::Queue,
+        class: AdapterClass,
     ) -> Arc<Self> {
         let info = adapter.get_info();
         let (features, limits) = (used_features(device.features()), device.limits());
@@ -97,7 +111,6 @@ impl Gpu {
                 *lock(&mailbox) = Some(GpuError::DeviceLost { reason: text });
             }
         });
-        let class = AdapterClass::of(info.device_type);
         let profile = DeviceProfile {
             class,
             max_binding_bytes: limits

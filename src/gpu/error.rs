@@ -30,6 +30,16 @@ pub enum GpuError {
         /// The driver's message.
         reason: String,
     },
+    /// An environment variable has a value that cannot be used.
+    #[error("{variable}={value}: {reason}")]
+    Environment {
+        /// The variable.
+        variable: &'static str,
+        /// Its value.
+        value: String,
+        /// The fault, or what is expected.
+        reason: String,
+    },
     /// The device is out of memory.
     #[error("the device ran out of memory ({context})")]
     OutOfMemory {

@@ -30,6 +30,7 @@ impl Kernel {
         shader: &Shader,
         entry: &str,
     ) -> Result<Self, GpuError> {
+        keep(shader)?;
         let reflection = reflect(shader, entry)?;
         let label = format!("{}::{entry}", shader.name);
         let limit = device.limits().max_storage_buffers_per_shader_stage as usize;
@@ -116,6 +117,25 @@ impl Kernel {
             pass.set_immediates(0, bytemuck::cast_slice(&identity_table()));
         }
     }
+}
+
+/// Environment variable that names a folder in which each text that is compiled is kept, for other compilers and for reading.
+const SHADERS: &str = "KILN_SHADERS";
+
+/// Write the text of `shader` to the folder that [`SHADERS`] names, if it does.
+fn keep(shader: &Shader) -> Result<(), GpuError> {
+    let Some(folder) = std::env::var_os(SHADERS).map(std::path::PathBuf::from) else {
+        return Ok(());
+    };
+    let name = shader.name.replace('/', ".");
+    let text = shader.text.as_bytes();
+    let path = folder.join(format!("{name}-{:08x}.wgsl", crc32c::crc32c(text)));
+    let written = std::fs::create_dir_all(&folder).and_then(|()| std::fs::write(&path, text));
+    written.map_err(|e| GpuError::Environment {
+        variable: SHADERS,
+        value: folder.display().to_string(),
+        reason: format!("cannot write {}: {e}", path.display()),
+    })
 }
 
 /// Bytes of the identity table that proves indices uniform: u32 0..32.

@@ -71,7 +71,12 @@ fn bad_input_is_refused_before_anything_is_written() {
     refused(&photos, &tree, &["/nowhere/tree", "no such file"]);
     std::fs::write(at("tree"), "").unwrap();
     let tree = at("tree");
-    let both = ["--matcher", "sequential", "--vocab-tree", tree.to_str().unwrap()];
+    let both = [
+        "--matcher",
+        "sequential",
+        "--vocab-tree",
+        tree.to_str().unwrap(),
+    ];
     refused(&photos, &both, &["of no use"]);
     std::fs::create_dir(at("iphone")).unwrap();
     std::fs::write(at("iphone/1.heic"), "").unwrap();

@@ -27,6 +27,7 @@ fn open(cell: &Opened, base_path: bool) -> Option<Arc<Gpu>> {
         match Gpu::open(&GpuOptions {
             device: None,
             base_path,
+            class: None,
         }) {
             Ok(gpu) => Some(gpu),
             Err(GpuError::NoAdapter) if std::env::var("KILN_REQUIRE_GPU").as_deref() != Ok("1") => {
