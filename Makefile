@@ -7,7 +7,7 @@ KILN := target/release/kiln
 export KILN_REQUIRE_GPU ?= 1
 export KILN_REQUIRE_WINDOW
 
-.PHONY: help demo check test test-tools robustness lint build vulkan driver xvfb bench gpu-report clean
+.PHONY: help demo check test test-tools robustness lint build vulkan driver xvfb bench gpu-report gpu-static clean
 
 help:
 	@echo "make demo        build, make the built-in scene, train on it, evaluate and render it"
@@ -82,6 +82,21 @@ robustness: driver
 
 bench: driver build
 	$(KILN) bench
+
+# What AMD's compilers, which Mesa has, make of the kernels, without a card: written to docs/gpu-static.md.
+STATIC := tools/gpu-static/Cargo.toml
+ICD := /usr/share/vulkan/icd.d
+gpu-static: driver
+	$(CARGO) fmt --check --manifest-path $(STATIC)
+	$(CARGO) clippy --locked --release --manifest-path $(STATIC) --target-dir target -- -D warnings
+	$(CARGO) build --locked --release --manifest-path $(STATIC) --target-dir target
+	target/release/gpu-static --heading > target/gpu-static.md
+	for family in navi31 vega10; do \
+		RADV_FORCE_FAMILY=$$family KILN_DEVICE=llvmpipe VK_LOADER_LAYERS_DISABLE='~all~' \
+		VK_DRIVER_FILES=$(ICD)/lvp_icd.json:$(ICD)/radeon_icd.json \
+		target/release/gpu-static >> target/gpu-static.md 2> target/gpu-static.log || { cat target/gpu-static.log; exit 1; }; \
+	done
+	mv target/gpu-static.md docs/gpu-static.md
 
 gpu-report: build
 	.ci/gpu-report.sh $(KILN) gpu-report

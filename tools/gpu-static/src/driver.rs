@@ -16,9 +16,8 @@ type Outcome<T> = Result<T, Box<dyn Error>>;
 const IMMEDIATE_BYTES: u32 = 128;
 
 /// The statistics of a table's columns: as Mesa's drivers name them, the first that exists.
-const COLUMNS: [&[&str]; 9] = [
+const COLUMNS: [&[&str]; 8] = [
     &["VGPRs", "Register count"],
-    &["SGPRs"],
     &["Spilled VGPRs", "Spill count"],
     &["Scratch size", "Scratch Memory Size"],
     &["LDS size", "Workgroup Memory Size"],
@@ -60,6 +59,10 @@ impl Driver {
                 .device_name_as_c_str()?
                 .to_string_lossy()
                 .into_owned();
+            // Mesa's name of a device without its card: "Null hardware (RADV NAVI31)".
+            let inner = name.strip_prefix("Null hardware (");
+            let name = inner.map_or(name.as_str(), |name| name.trim_end_matches(')'));
+            let name = name.to_owned();
             let extensions = [vk::KHR_PIPELINE_EXECUTABLE_PROPERTIES_NAME.as_ptr()];
             let mut wanted = vk::PhysicalDevicePipelineExecutablePropertiesFeaturesKHR::default()
                 .pipeline_executable_info(true);
@@ -102,7 +105,11 @@ impl Driver {
             let (sets, ranges) = ([set], [shader.immediates]);
             let info = vk::PipelineLayoutCreateInfo::default()
                 .set_layouts(&sets)
-                .push_constant_ranges(if shader.immediates.size > 0 { &ranges } else { &[] });
+                .push_constant_ranges(if shader.immediates.size > 0 {
+                    &ranges
+                } else {
+                    &[]
+                });
             let layout = self.device.create_pipeline_layout(&info, None)?;
             let stage = vk::PipelineShaderStageCreateInfo::default()
                 .stage(vk::ShaderStageFlags::COMPUTE)
