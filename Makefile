@@ -74,7 +74,7 @@ test-tools: driver
 	KILN_PYTHON=$$(command -v "$$python") \
 	KILN_REQUIRE_FFMPEG=1 KILN_REQUIRE_CHROMIUM=1 KILN_REQUIRE_PYTORCH=1 KILN_REQUIRE_COLMAP=1 \
 	sh -c '$(CARGO) test --locked --test cli -- --include-ignored ffmpeg pytorch colmap an_interrupted_rendering readme && \
-		$(CARGO) test --locked --test report --test shaders -- browser'
+		$(CARGO) test --locked --test report --test shaders -- --include-ignored browser'
 
 # KILN_SEED=N changes the seed, KILN_CASE=N repeats one case and keeps its files.
 robustness: driver

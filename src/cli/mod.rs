@@ -131,6 +131,7 @@ pub fn main(#[cfg(feature = "viewer")] window: OpenWindow) -> ExitCode {
         device: cli.global.device.clone(),
         base_path: false,
         class: None,
+        checked: None,
     };
     let Global {
         json,

@@ -7,6 +7,9 @@ use super::error::GpuError;
 /// Environment variable that forces the class of the adapter.
 const CLASS: &str = "KILN_CLASS";
 
+/// Environment variable that says whether kernels have run-time checks.
+const CHECKED: &str = "KILN_CHECKED";
+
 /// Class of an adapter, from which budgets follow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -141,6 +144,9 @@ pub struct GpuOptions {
     /// Take the adapter for one of this class, for tests of the kernels and budgets of another class. `None`: read `KILN_CLASS`;
     /// if that is not set, the adapter's own class counts.
     pub class: Option<AdapterClass>,
+    /// Whether kernels have wgpu's run-time checks: bounds of indices and loops, divisors. `None`: read `KILN_CHECKED`, 0 or 1;
+    /// if that is not set, only on software adapters.
+    pub checked: Option<bool>,
 }
 
 impl GpuOptions {
@@ -148,6 +154,23 @@ impl GpuOptions {
     pub(super) fn forced_class(&self) -> Result<Option<AdapterClass>, GpuError> {
         self.class
             .map_or_else(AdapterClass::forced, |class| Ok(Some(class)))
+    }
+
+    /// Return whether kernels have run-time checks on an adapter of this class.
+    pub(super) fn checked_on(&self, class: AdapterClass) -> Result<bool, GpuError> {
+        if let Some(checked) = self.checked {
+            return Ok(checked);
+        }
+        match std::env::var(CHECKED).as_deref() {
+            Err(_) => Ok(class == AdapterClass::Software),
+            Ok("1") => Ok(true),
+            Ok("0") => Ok(false),
+            Ok(other) => Err(GpuError::Environment {
+                variable: CHECKED,
+                value: other.to_owned(),
+                reason: "expected 0 or 1".to_owned(),
+            }),
+        }
     }
 
     /// Return the device requested by these options, else by `KILN_DEVICE`, if any.

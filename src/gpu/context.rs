@@ -27,6 +27,8 @@ pub struct Gpu {
     features: wgpu::Features,
     limits: wgpu::Limits,
     profile: DeviceProfile,
+    /// Whether kernels are compiled with run-time checks.
+    checked: bool,
     /// Lets a [`super::Stage`] hold its device.
     this: Weak<Self>,
     failure: Arc<Mutex<Option<GpuError>>>,
@@ -71,7 +73,9 @@ impl Gpu {
             })?;
         let own = AdapterClass::of(adapter.get_info().device_type);
         let class = class.unwrap_or(own);
-        Ok(Self::of_class(&instance, &adapter, device, queue, class))
+        let checked = options.checked_on(class)?;
+        let device = (device, queue);
+        Ok(Self::of_class(&instance, &adapter, device, class, checked))
     }
 
     /// Use a device that the caller opened. The returned value receives its uncaptured errors and its loss.
@@ -83,7 +87,8 @@ impl Gpu {
         queue: wgpu::Queue,
     ) -> Arc<Self> {
         let class = AdapterClass::of(adapter.get_info().device_type);
-        Self::of_class(instance, adapter, device, queue, class)
+        let checked = GpuOptions::default().checked_on(class).unwrap_or(true);
+        Self::of_class(instance, adapter, (device, queue), class, checked)
     }
 
     #[cfg_attr(
@@ -93,9 +98,9 @@ impl Gpu {
     fn of_class(
         instance: &wgpu::Instance,
         adapter: &wgpu::Adapter,
-        device: wgpu::Device,
-        queue: wgpu::Queue,
+        (device, queue): (wgpu::Device, wgpu::Queue),
         class: AdapterClass,
+        checked: bool,
     ) -> Arc<Self> {
         let info = adapter.get_info();
         let (features, limits) = (used_features(device.features()), device.limits());
@@ -123,6 +128,7 @@ impl Gpu {
         Arc::new_cyclic(|this| Self {
             this: Weak::clone(this),
             profile,
+            checked,
             device,
             queue,
             #[cfg(feature = "viewer")]
@@ -314,7 +320,7 @@ impl Gpu {
         if let Some(kernel) = lock(&self.kernels).get(&key) {
             return Ok(Arc::clone(kernel));
         }
-        let kernel = Arc::new(Kernel::compile(&self.device, &shader, entry)?);
+        let kernel = Arc::new(Kernel::compile(&self.device, &shader, entry, self.checked)?);
         self.check()?;
         lock(&self.kernels).insert(key, Arc::clone(&kernel));
         Ok(kernel)

@@ -3,6 +3,7 @@
 use super::buffer::Buffer;
 use super::error::GpuError;
 use super::shader::Shader;
+use super::trusted::shader_module;
 
 /// A name in the shader text and the buffer behind it.
 pub type Binding<'a> = (&'a str, &'a Buffer);
@@ -24,11 +25,12 @@ pub struct Kernel {
 }
 
 impl Kernel {
-    /// Compile `entry` of `shader`.
+    /// Compile `entry` of `shader`, with wgpu's run-time checks if `checked`.
     pub(super) fn compile(
         device: &wgpu::Device,
         shader: &Shader,
         entry: &str,
+        checked: bool,
     ) -> Result<Self, GpuError> {
         keep(shader)?;
         let reflection = reflect(shader, entry)?;
@@ -54,10 +56,11 @@ impl Kernel {
                 0
             },
         });
-        let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
+        let module = wgpu::ShaderModuleDescriptor {
             label: Some(&label),
             source: wgpu::ShaderSource::Wgsl(shader.text.as_str().into()),
-        });
+        };
+        let module = shader_module(device, module, checked);
         let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
             label: Some(&label),
             layout: Some(&pipeline_layout),

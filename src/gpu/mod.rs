@@ -16,6 +16,7 @@ mod profile;
 mod shader;
 mod stage;
 mod submit;
+mod trusted;
 
 pub use adapter::{AdapterClass, AdapterSummary, DeviceProfile, GpuOptions, list_adapters};
 pub use allocator::{Allocator, Planner, WithAdvice};

@@ -28,6 +28,8 @@ fn open(cell: &Opened, base_path: bool) -> Option<Arc<Gpu>> {
             device: None,
             base_path,
             class: None,
+            // Without run-time checks, a software driver crashes on a stray index; the base path has them.
+            checked: Some(base_path),
         }) {
             Ok(gpu) => Some(gpu),
             Err(GpuError::NoAdapter) if std::env::var("KILN_REQUIRE_GPU").as_deref() != Ok("1") => {

@@ -21,6 +21,7 @@ pub fn of(method: &str) -> Result<Vec<(String, String)>, Box<dyn Error>> {
         device: None,
         base_path: false,
         class: Some(AdapterClass::Discrete),
+        checked: None,
     })?;
     // The size of a batch is a bound in the texts; a small one saves memory.
     let small = if method == "nerf" {
