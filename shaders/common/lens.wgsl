@@ -1,4 +1,5 @@
 // Rays through the lens of a camera (common/camera.wgsl), in its own space. See src/camera/lens.rs.
+#import common/trigonometry
 
 const LENS_OPENCV = 1u;
 const LENS_FISHEYE = 2u;
@@ -92,7 +93,8 @@ fn undistort(camera: Camera, q: vec2<f32>) -> vec2<f32> {
 fn from_equidistant(p: vec2<f32>) -> vec3<f32> {
     let theta = length(p);
     if (theta < 1e-8) { return vec3<f32>(p, 1.0); }
-    return vec3<f32>(p * (sin(theta) / theta), cos(theta));
+    let a = sin_cos(theta);
+    return vec3<f32>(p * (a.x / theta), a.y);
 }
 
 // Direction in camera space seen through the image plane at q, for a fisheye lens whose distance from the centre is
@@ -109,7 +111,8 @@ fn fisheye_direction(camera: Camera, q: vec2<f32>) -> vec3<f32> {
         if (abs(slope) < 1e-6) { break; }
         theta -= value / slope;
     }
-    return vec3<f32>(q * (sin(theta) / r), cos(theta));
+    let a = sin_cos(theta);
+    return vec3<f32>(q * (a.x / r), a.y);
 }
 
 // Direction in camera space seen through the image plane at q, for the lenses with a closed form.
@@ -117,13 +120,15 @@ fn closed_direction(camera: Camera, q: vec2<f32>) -> vec3<f32> {
     let k = camera.distortion[0];
     let r2 = dot(q, q);
     if (camera.lens == LENS_EQUIRECTANGULAR) {
-        return vec3<f32>(cos(q.y) * sin(q.x), sin(q.y), cos(q.y) * cos(q.x));
+        let a = sin_cos_3(vec3<f32>(q, 0.0));
+        return vec3<f32>(a.c.y * a.s.x, a.s.y, a.c.y * a.c.x);
     }
     if (camera.lens == LENS_FOV) {
-        let c = 2.0 * tan(0.5 * k.x);
         let r = sqrt(r2);
-        let scale = select(sin(r * k.x) / (c * r), k.x / c, r < 1e-8);
-        return vec3<f32>(q * scale, cos(r * k.x));
+        let a = sin_cos_3(vec3<f32>(0.5 * k.x, r * k.x, 0.0));
+        let c = 2.0 * a.s.x / a.c.x;
+        let scale = select(a.s.y / (c * r), k.x / c, r < 1e-8);
+        return vec3<f32>(q * scale, a.c.y);
     }
     if (camera.lens == LENS_DIVISION) { return vec3<f32>(q, 1.0 + k.x * r2); }
     let radicand = max(1.0 - (2.0 * k.x - 1.0) * k.y * r2, 0.0);

@@ -1,13 +1,8 @@
 // Frequency encoding (Mildenhall et al. 2020, eq. 4, without the factor pi): x, then sin(f x), cos(f x) for each of the
-// frequencies, three values each. Arguments are reduced to [-pi, pi], since WGSL guarantees no accuracy beyond.
-// See src/encoding/frequency.rs.
-const ENCODED: u32 = ${encoded}u;
+// frequencies, three values each. See src/encoding/frequency.rs.
+#import common/trigonometry
 
-fn reduced(x: vec3<f32>) -> vec3<f32> {
-    // 2 pi in two parts; the first has few bits, so that its product with the count is exact.
-    let turns = round(x * 0.15915494309189535);
-    return (x - turns * 6.28125) - turns * 0.0019353071795864769;
-}
+const ENCODED: u32 = ${encoded}u;
 
 fn encode(d: vec3<f32>) -> array<f32, ${encoded}> {
     var e: array<f32, ${encoded}>;
@@ -18,11 +13,9 @@ fn encode(d: vec3<f32>) -> array<f32, ${encoded}> {
     //: for f in frequencies
     //: set j = loop.index0
     {
-        let a = reduced(${f} * d);
-        let s = sin(a);
-        let c = cos(a);
-        e[${first + 6 * j}] = s.x; e[${first + 6 * j + 1}] = s.y; e[${first + 6 * j + 2}] = s.z;
-        e[${first + 6 * j + 3}] = c.x; e[${first + 6 * j + 4}] = c.y; e[${first + 6 * j + 5}] = c.z;
+        let a = sin_cos_3(${f} * d);
+        e[${first + 6 * j}] = a.s.x; e[${first + 6 * j + 1}] = a.s.y; e[${first + 6 * j + 2}] = a.s.z;
+        e[${first + 6 * j + 3}] = a.c.x; e[${first + 6 * j + 4}] = a.c.y; e[${first + 6 * j + 5}] = a.c.z;
     }
     //: endfor
     return e;
@@ -36,10 +29,10 @@ fn encode_backward(d: vec3<f32>, g: array<f32, ${encoded}>) -> vec3<f32> {
     //: for f in frequencies
     //: set j = loop.index0
     {
-        let a = reduced(${f} * d);
+        let a = sin_cos_3(${f} * d);
         let gs = vec3<f32>(g[${first + 6 * j}], g[${first + 6 * j + 1}], g[${first + 6 * j + 2}]);
         let gc = vec3<f32>(g[${first + 6 * j + 3}], g[${first + 6 * j + 4}], g[${first + 6 * j + 5}]);
-        r += ${f} * (gs * cos(a) - gc * sin(a));
+        r += ${f} * (gs * a.c - gc * a.s);
     }
     //: endfor
     return r;

@@ -38,6 +38,7 @@ shaders! {
     "common/scene_box",
     "common/shade",
     "common/step",
+    "common/trigonometry",
     "compaction",
     "compositing",
     "distillation",
