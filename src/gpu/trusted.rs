@@ -14,9 +14,9 @@ pub(super) fn shader_module(
     if checked {
         return device.create_shader_module(module);
     }
-    // SAFETY: every text is kiln's own, expanded from a file in `shaders/`, never from input. Its loops end by a counter, its
-    // divisors are constants or at least 1, and its indices lie within the lengths that its constants give; the tests of each
-    // kernel (`tests/gpu/`) run it both without these checks, where a software driver would crash on a stray index, and with
-    // them, against one reference.
+    // SAFETY: every text is kiln's own, expanded from a file in `shaders/`, never from input. Its loops end by a counter, or by a
+    // distance that grows with each step; its divisors are constants or at least 1; its indices lie within the lengths that its
+    // constants give. The tests of each kernel (`tests/gpu/`) run it both without these checks, where a software driver would
+    // crash on a stray index, and with them, against one reference.
     unsafe { device.create_shader_module_trusted(module, wgpu::ShaderRuntimeChecks::unchecked()) }
 }

@@ -164,6 +164,7 @@ impl Colmap {
             (&["match_list_path"][..], text(&list)),
             (&["match_type"][..], "pairs".to_owned()),
         ];
+        let mut command = self.command("matches_importer", &flags)?;
         let part = pairs.len().div_ceil(PARTS).max(MIN_PART);
         for (i, some) in pairs.chunks(part).enumerate() {
             let mut lines = String::new();
@@ -172,7 +173,6 @@ impl Colmap {
             }
             std::fs::write(&list, lines)
                 .map_err(|e| Error::failed(format!("cannot write {}: {e}", list.display())))?;
-            let mut command = self.command("matches_importer", &flags)?;
             show((i * part) as f64 / pairs.len() as f64);
             process::run(observer, &mut command, Tool::Colmap, &log, &mut |_| ())?;
         }
